@@ -1,0 +1,92 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The tangent-plane projection that all coadds of a sky map share."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+import numpy as np
+
+__all__ = ("TangentWcs",)
+
+
+@dataclasses.dataclass(frozen=True)
+class TangentWcs:
+    """A gnomonic (FITS ``TAN``) projection with a linear part.
+
+    Formulae are those of Calabretta and Greisen (2002), sections 2 and 5.1.3,
+    with the native pole at its default (``LONPOLE = 180``).
+    """
+
+    crval: tuple[float, float]
+    """Right ascension and declination of the tangent point, degrees."""
+
+    crpix: tuple[float, float]
+    """Pixel ``(x, y)`` of the tangent point, zero-based tract pixels."""
+
+    cd: tuple[tuple[float, float], tuple[float, float]]
+    """Degrees per pixel, ``((CD1_1, CD1_2), (CD2_1, CD2_2))``."""
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Side of the square that has the area of a pixel, arcsec."""
+        (a, b), (c, d) = self.cd
+        return math.sqrt(abs(a * d - b * c)) * 3600.0
+
+    def sky_to_pixel(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions of points on the sky.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees, of any one shape.
+
+        Returns
+        -------
+        x, y
+            Zero-based pixels, float64, of the same shape; NaN for points that
+            are 90 degrees or more from the tangent point.
+        """
+        ra0, dec0 = np.radians(self.crval)
+        d_ra = np.radians(np.asarray(ra, dtype=np.float64)) - ra0
+        dec_rad = np.radians(np.asarray(dec, dtype=np.float64))
+        sin_dec, cos_dec = np.sin(dec_rad), np.cos(dec_rad)
+        cos_d_ra = np.cos(d_ra)
+        depth = math.sin(dec0) * sin_dec + math.cos(dec0) * cos_dec * cos_d_ra
+        with np.errstate(divide="ignore", invalid="ignore"):
+            depth = np.where(depth > 0, depth, np.nan)
+            xi = np.degrees(cos_dec * np.sin(d_ra) / depth)
+            eta = np.degrees((math.cos(dec0) * sin_dec - math.sin(dec0) * cos_dec * cos_d_ra) / depth)
+        (a, b), (c, d) = self.cd
+        determinant = a * d - b * c
+        x = (d * xi - b * eta) / determinant + self.crpix[0]
+        y = (a * eta - c * xi) / determinant + self.crpix[1]
+        return x, y
+
+    def pixel_to_sky(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Points on the sky of pixel positions.
+
+        Parameters
+        ----------
+        x, y
+            Zero-based pixels, of any one shape.
+
+        Returns
+        -------
+        ra, dec
+            ICRS degrees, float64, of the same shape; ``0 <= ra < 360``.
+        """
+        dx = np.asarray(x, dtype=np.float64) - self.crpix[0]
+        dy = np.asarray(y, dtype=np.float64) - self.crpix[1]
+        (a, b), (c, d) = self.cd
+        xi, eta = np.radians(a * dx + b * dy), np.radians(c * dx + d * dy)
+        ra0, dec0 = np.radians(self.crval)
+        forward = math.cos(dec0) - eta * math.sin(dec0)
+        ra = ra0 + np.arctan2(xi, forward)
+        dec = np.arctan2(math.sin(dec0) + eta * math.cos(dec0), np.hypot(xi, forward))
+        return np.degrees(ra) % 360.0, np.degrees(dec)
