@@ -1,0 +1,340 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""What a user asks for: a YAML or JSON file becomes a `CutoutRequest`."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import pydantic
+import yaml
+from pydantic import BeforeValidator
+
+from .errors import UserError, did_you_mean
+from .request_checks import path_or_uri, quoted, repository, several, text, whole_number
+from .request_file import read_mapping
+from .tables import in_band_order
+
+__all__ = (
+    "FORMATS",
+    "MAX_SIZE_PIXELS",
+    "PLANES",
+    "CatalogSpec",
+    "CutoutRequest",
+    "Labels",
+    "Partition",
+    "SizeColumn",
+    "check_request",
+    "load_request",
+)
+
+SCHEMA_VERSION = 1
+"""The newest layout of a request that is known here."""
+
+MAX_SIZE_PIXELS = 2000
+"""Largest side of a cutout."""
+
+PLANES = ("image", "variance", "mask", "psf")
+"""What can be delivered for a target."""
+
+FORMATS = ("hdf5",)
+"""File formats that a product can have."""
+
+
+def load_request(path: str | Path) -> CutoutRequest:
+    """Read and check a request file.
+
+    Parameters
+    ----------
+    path
+        YAML or JSON file, told by its suffix, or by its contents if it has
+        another one.
+
+    Returns
+    -------
+    request
+        The request with all paths absolute: relative ones are taken from the
+        directory of the file.
+
+    Raises
+    ------
+    UserError
+        Raised if the file cannot be read, or with one line for every field
+        that is wrong: its name, its value, what is allowed.
+    """
+    path = Path(path)
+    return check_request(read_mapping(path), directory=path.absolute().parent, where=f"Request file {path}")
+
+
+def check_request(
+    contents: dict[str, Any], *, directory: Path | None = None, where: str = "Request"
+) -> CutoutRequest:
+    """Check a request that is already in memory.
+
+    Parameters
+    ----------
+    contents
+        The fields as plain values.
+    directory
+        Where relative paths start; the working directory by default.
+    where
+        What to call the request in messages.
+
+    Returns
+    -------
+    request
+        The request with all paths absolute.
+
+    Raises
+    ------
+    UserError
+        Raised with one line for every field that is wrong.
+    """
+    version = contents.get("schema_version", SCHEMA_VERSION)
+    # Before all else: fields of a later version would be called unknown.
+    if type(version) is int and version > SCHEMA_VERSION:
+        raise UserError(
+            f"{where} was written for a newer version of this software: its schema_version is {version}, "
+            f"and {SCHEMA_VERSION} is the newest that is known here. Update dax_bulkcutout."
+        )
+    try:
+        return CutoutRequest.model_validate(contents, context={"directory": directory or Path()})
+    except pydantic.ValidationError as error:
+        problems = [_explain(detail) for detail in error.errors(include_url=False)]
+    raise UserError("\n  ".join([f"{where} cannot be used:", *problems]))
+
+
+def _explain(problem: Any) -> str:
+    """Say in a line what is wrong with a field."""
+    *parents, name = problem["loc"] or ("request",)
+    model: Any = CutoutRequest
+    for parent in parents:
+        model = model.model_fields[parent].annotation
+    loc = ".".join(str(part) for part in problem["loc"]) or "the request"
+    value = quoted(problem["input"])
+    field = model.model_fields.get(name)
+    match problem["type"]:
+        case "missing":
+            return f"{loc} is missing: {field.description}"
+        case "extra_forbidden":
+            known = list(model.model_fields)
+            return f"{loc} is not a field{did_you_mean(name, known)}; known fields: {', '.join(known)}"
+        case "value_error":
+            return f"{loc} is {value}: {problem['ctx']['error']}"
+        case "model_type":
+            fields = ", ".join(field.annotation.model_fields)
+            return f"{loc} is {value}: must be a mapping with fields out of {fields}"
+    return f"{loc} is {value}: {problem['msg']}"
+
+
+def _check_size(value: Any) -> Any:
+    allowed = f"must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}, or {{column: NAME}}"
+    if isinstance(value, dict):
+        if set(value) != {"column"}:
+            raise ValueError(allowed)
+        return SizeColumn(column=_check_column(value["column"]))
+    if isinstance(value, SizeColumn) or (type(value) is int and 1 <= value <= MAX_SIZE_PIXELS):
+        return value
+    raise ValueError(allowed)
+
+
+def _check_bands(value: Any) -> Any:
+    item = text(r"[A-Za-z0-9_]+", "a name of letters, digits and _", longest=50)
+    bands = several("bands", item=item, or_all=True)(value)
+    # The band axis has one order, so that the same bands are the same request.
+    return bands if bands == "all" else in_band_order(bands)
+
+
+def _check_planes(value: Any) -> Any:
+    planes = several("planes", known=PLANES, repeated=True)(value)
+    if not {"image", "mask"} & set(planes):
+        raise ValueError("must hold at least image or mask")
+    return tuple(plane for plane in PLANES if plane in planes)
+
+
+def _check_partition(value: Any) -> Any:
+    if value in ("patch", "healpix"):
+        raise ValueError("partition by patch and healpix come in a later version; must be tract")
+    if value != "tract":
+        hint = did_you_mean(value, ["tract"]) if isinstance(value, str) else ""
+        raise ValueError(f"must be tract{hint}")
+    return value
+
+
+_check_column = text(r".+", "the name of a column of the catalog")
+_check_name = text(
+    r"[A-Za-z0-9_][A-Za-z0-9_.+:@/-]*",
+    "a name of letters, digits and _ . + : @ / - that begins with a letter, digit or _",
+)
+_check_dataset_type = text(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a dataset type: letters, digits and _")
+_check_request_id = text(r"[a-z0-9][a-z0-9-]*", "lower-case letters, digits and hyphens", longest=64)
+
+_Path = Annotated[str, BeforeValidator(path_or_uri)]
+_Column = Annotated[str, BeforeValidator(_check_column)]
+_Label = Annotated[str, BeforeValidator(text(r".*", "text on one line"))]
+
+
+class _Part(pydantic.BaseModel):
+    """Base of all parts of a request.
+
+    The string under a field is what messages tell the user about it.
+    """
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class SizeColumn(_Part):
+    """Sizes that the catalog gives row by row."""
+
+    column: _Column
+    """Name of the catalog's column with the size in pixels."""
+
+
+class CatalogSpec(_Part):
+    """The user's catalog."""
+
+    uri: _Path
+    """Path of the catalog, a Parquet or CSV file."""
+
+    id_column: _Column | None = None
+    """Name of the column with the identifiers; guessed by default."""
+
+    ra_column: _Column | None = None
+    """Name of the column with the ICRS right ascension in degrees; guessed by
+    default."""
+
+    dec_column: _Column | None = None
+    """Name of the column with the ICRS declination in degrees; guessed by
+    default."""
+
+    tract_column: _Column | None = None
+    """Name of a column with the tract of each row; needs patch_column."""
+
+    patch_column: _Column | None = None
+    """Name of a column with the patch of each row; needs tract_column."""
+
+    carry: Annotated[
+        tuple[str, ...] | Literal["all"],
+        BeforeValidator(several("columns", item=_check_column, or_all=True, or_none=True)),
+    ] = ()
+    """Columns to copy into the product: a list of names, or all."""
+
+    @pydantic.model_validator(mode="after")
+    def _tract_and_patch(self) -> CatalogSpec:
+        if (self.tract_column is None) != (self.patch_column is None):
+            raise ValueError("tract_column and patch_column belong together: name both or neither")
+        return self
+
+
+class Partition(_Part):
+    """How the product is split into files."""
+
+    by: Annotated[Literal["tract"], BeforeValidator(_check_partition)] = "tract"
+    """What the files are partitioned by: tract."""
+
+    max_rows_per_file: Annotated[int, BeforeValidator(whole_number(1, 10**9, unit="rows"))] = 100_000
+    """Largest number of rows in one file."""
+
+    max_bytes_per_file: Annotated[int, BeforeValidator(whole_number(1, 10**13, unit="bytes"))] = 2_000_000_000
+    """Largest size of one file."""
+
+
+class Labels(_Part):
+    """What the product says about where its images come from."""
+
+    survey: _Label = ""
+    """Name of the survey."""
+
+    instrument: _Label = ""
+    """Name of the instrument."""
+
+    release: _Label = ""
+    """Name of the data release."""
+
+
+class CutoutRequest(_Part):
+    """A request for cutouts.
+
+    It is checked as far as can be without the catalog and the Butler.
+    """
+
+    schema_version: Annotated[
+        int, BeforeValidator(whole_number(1, SCHEMA_VERSION, unit="layout versions"))
+    ] = SCHEMA_VERSION
+    """Version of the layout of this file."""
+
+    request_id: Annotated[str, BeforeValidator(_check_request_id)]
+    """Name of the request: lower-case letters, digits and hyphens."""
+
+    catalog: CatalogSpec
+    """The catalog: a mapping with at least the field uri."""
+
+    butler: Annotated[str, BeforeValidator(repository)]
+    """Path, URI or label of the Butler repository that has the images."""
+
+    collections: Annotated[tuple[str, ...], BeforeValidator(several("collections", item=_check_name))]
+    """Collections to search, the first one first."""
+
+    dataset_type: Annotated[str, BeforeValidator(_check_dataset_type)]
+    """Dataset type of the images, such as deep_coadd."""
+
+    skymap: Annotated[str, BeforeValidator(_check_name)] | None = None
+    """Name of the sky map; needed if the collections hold several."""
+
+    bands: Annotated[tuple[str, ...] | Literal["all"], BeforeValidator(_check_bands)] = "all"
+    """Bands: a list of names, or all.  A list is kept in ugrizy order."""
+
+    size: Annotated[int | SizeColumn, BeforeValidator(_check_size)]
+    """Side of the square cutouts: a whole number of pixels, or {column:
+    NAME}."""
+
+    planes: Annotated[tuple[str, ...], BeforeValidator(_check_planes)] = PLANES
+    """Planes to deliver: a list with at least image or mask."""
+
+    partition: Partition = Partition()
+    """How the product is split into files: a mapping."""
+
+    formats: Annotated[tuple[str, ...], BeforeValidator(several("formats", known=FORMATS))] = FORMATS
+    """File formats of the product."""
+
+    output: _Path
+    """Directory for the product."""
+
+    labels: Labels = Labels()
+    """Texts for the headers of the product: a mapping."""
+
+    def fingerprint(self) -> str:
+        """Identify what is asked for.
+
+        Returns
+        -------
+        sha256
+            Hexadecimal sha256 of the canonical JSON of the request.
+        """
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode("ascii")).hexdigest()
+
+    def to_json(self) -> str:
+        """Write the request as JSON.
+
+        Returns
+        -------
+        json
+            All fields; `load_request` reads an equal request from it.
+        """
+        return json.dumps(self.model_dump(mode="json"), indent=2) + "\n"
+
+    def to_yaml(self) -> str:
+        """Write the request as YAML.
+
+        Returns
+        -------
+        yaml
+            All fields; `load_request` reads an equal request from it.
+        """
+        return str(yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
