@@ -94,7 +94,7 @@ def _parse_json(text: str) -> Any:
     return json.loads(text, object_pairs_hook=without_duplicates)
 
 
-class _RequestLoader(yaml.SafeLoader):
+class _RequestLoader(yaml.SafeLoader):  # type: ignore[misc]  # yaml has no types
     """Safe YAML in which dates stay text and no field may be given twice."""
 
     yaml_implicit_resolvers = {
@@ -109,4 +109,5 @@ class _RequestLoader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the field {name!r} is given twice", node.start_mark
                 )
-        return super().construct_mapping(node, deep)
+        mapping: dict[Hashable, Any] = super().construct_mapping(node, deep)
+        return mapping
