@@ -53,6 +53,7 @@ LEVELS = {
     "errors": 0,
     "manifest": 0,
     "request": 0,
+    "request_checks": 0,
     "request_file": 0,
     "tables": 0,
 }

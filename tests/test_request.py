@@ -1,0 +1,351 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.request import CutoutRequest, check_request, load_request
+
+SMALLEST: dict[str, Any] = {
+    "request_id": "m31-stars",
+    "catalog": {"uri": "stars.parquet"},
+    "butler": "repo/butler.yaml",
+    "collections": ["LSSTCam/runs/DRP"],
+    "dataset_type": "deep_coadd",
+    "size": 64,
+    "output": "out",
+}
+
+
+def write(path: Path, contents: dict[str, Any]) -> Path:
+    path.write_text(yaml.safe_dump(contents))
+    return path
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Return the smallest request with other values; dots lead into parts."""
+    contents = json.loads(json.dumps(SMALLEST))
+    for name, value in fields.items():
+        target = contents
+        *parents, last = name.split(".")
+        for parent in parents:
+            target = target.setdefault(parent, {})
+        target[last] = value
+    return contents
+
+
+def refusal(contents: dict[str, Any]) -> str:
+    """Return the message that a request is refused with."""
+    with pytest.raises(UserError) as caught:
+        check_request(contents)
+    return str(caught.value)
+
+
+def test_smallest_request_gets_the_documented_defaults() -> None:
+    request = check_request(SMALLEST)
+    assert request.schema_version == 1
+    assert request.bands == "all"
+    assert request.planes == ("image", "variance", "mask", "psf")
+    assert request.formats == ("hdf5",)
+    assert request.skymap is None
+    assert request.catalog.carry == ()
+    assert (request.partition.by, request.partition.max_rows_per_file) == ("tract", 100_000)
+    assert request.partition.max_bytes_per_file == 2_000_000_000
+    assert request.labels.survey == ""
+
+
+def test_paths_start_at_the_file_and_not_at_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same file means the same thing wherever it is used."""
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    write(tmp_path / "request.yaml", SMALLEST)
+    request = load_request(Path("..") / "request.yaml")
+    assert os.path.samefile(Path(request.catalog.uri).parent, tmp_path)
+    assert os.path.isabs(request.output)
+    assert Path(request.butler).is_absolute()
+
+
+def test_uris_are_kept_and_file_uris_become_paths(tmp_path: Path) -> None:
+    contents = changed(
+        **{"catalog.uri": "file:///a%20b/c.csv", "output": "s3://bucket/out", "butler": "https://x.org/repo"}
+    )
+    request = load_request(write(tmp_path / "request.yaml", contents))
+    assert request.catalog.uri == "/a b/c.csv"
+    assert request.output == "s3://bucket/out"
+    assert request.butler == "https://x.org/repo"
+
+
+def test_word_for_the_butler_is_a_label_unless_it_is_a_repository_beside_the_file(tmp_path: Path) -> None:
+    """A directory of results may well have the name of the repository."""
+    path = write(tmp_path / "request.yaml", changed(butler="dp1"))
+    assert load_request(path).butler == "dp1"
+    (tmp_path / "dp1").mkdir()
+    assert load_request(path).butler == "dp1"
+    (tmp_path / "dp1" / "butler.yaml").touch()
+    assert load_request(path).butler == str(tmp_path / "dp1")
+
+
+@pytest.mark.parametrize(
+    ("name", "dump"),
+    [
+        ("request.yaml", yaml.safe_dump),
+        ("request.YML", yaml.safe_dump),
+        ("request.yaml", json.dumps),
+        ("request.json", json.dumps),
+        ("request", yaml.safe_dump),
+        ("request.txt", json.dumps),
+    ],
+)
+def test_suffix_or_contents_tell_yaml_from_json(tmp_path: Path, name: str, dump: Any) -> None:
+    path = tmp_path / name
+    path.write_text(dump(SMALLEST))
+    assert load_request(path).size == 64
+
+
+def test_yaml_that_begins_with_a_brace_is_read_without_a_suffix(tmp_path: Path) -> None:
+    path = tmp_path / "request"
+    path.write_text(yaml.safe_dump(SMALLEST, default_flow_style=True))
+    assert load_request(path).size == 64
+
+
+def test_all_wrong_fields_are_named_at_once() -> None:
+    """A user who has to try again for every field gives up."""
+    message = refusal(changed(size=0, **{"catalog.ra_column": 5, "partition.max_rows_per_file": -1}))
+    assert re.search(r"^ +size is 0: ", message, re.MULTILINE)
+    assert re.search(r"^ +catalog\.ra_column is 5: ", message, re.MULTILINE)
+    assert re.search(r"^ +partition\.max_rows_per_file is -1: ", message, re.MULTILINE)
+
+
+@pytest.mark.parametrize("size", [0, -3, 2001, 10**30, True, 64.0, "64", None, [64], {}, {"colum": "s"}])
+def test_size_that_makes_no_sense_is_refused_with_what_is_allowed(size: Any) -> None:
+    message = refusal(changed(size=size))
+    assert "whole number of pixels from 1 to 2000, or {column: NAME}" in message
+
+
+@pytest.mark.parametrize("size", [1, 2000])
+def test_smallest_and_largest_size_are_allowed(size: int) -> None:
+    assert check_request(changed(size=size)).size == size
+
+
+def test_size_column_is_read() -> None:
+    size = check_request(changed(size={"column": "npix"})).size
+    assert not isinstance(size, int) and size.column == "npix"
+
+
+@pytest.mark.parametrize(
+    ("fields", "wrong", "nearest"),
+    [
+        ({"bnads": "all"}, "bnads", "bands"),
+        ({"catalog.ra_colum": "ra"}, "catalog.ra_colum", "ra_column"),
+        ({"planes": ["imgae"]}, "imgae", "image"),
+        ({"formats": ["hdf"]}, "hdf", "hdf5"),
+        ({"labels": {"survy": "X"}}, "labels.survy", "survey"),
+        ({"partition": {"by": "tracts"}}, "tracts", "tract"),
+    ],
+)
+def test_misspelled_names_are_refused_with_the_nearest(
+    fields: dict[str, Any], wrong: str, nearest: str
+) -> None:
+    message = refusal(changed(**fields))
+    assert wrong in message
+    assert f"did you mean {nearest!r}" in message
+
+
+def test_missing_fields_are_named_with_what_they_hold() -> None:
+    message = refusal({})
+    for name in SMALLEST:
+        assert f"{name} is missing: " in message
+
+
+@pytest.mark.parametrize(
+    "request_id", ["", "M31", "a b", "a_b", "../x", "a;b", "ä", "-a", "a" * 65, 5, "a\n"]
+)
+def test_request_id_is_safe_in_file_and_run_names(request_id: Any) -> None:
+    assert "request_id is " in refusal(changed(request_id=request_id))
+
+
+@pytest.mark.parametrize(
+    "bad", ["", "a b", "a;b", "$(x)", "a'b", 'a"b', "a`b", "-a", "a\tb", "a,b", "a*", "{a}"]
+)
+def test_text_that_reaches_the_butler_has_safe_characters(bad: str) -> None:
+    assert "dataset_type is " in refusal(changed(dataset_type=bad))
+    assert "collections is " in refusal(changed(collections=["good", bad]))
+    assert "skymap is " in refusal(changed(skymap=bad))
+
+
+def test_collections_and_columns_are_lists() -> None:
+    assert "as in [LSSTCam/DP1]" in refusal(changed(collections="LSSTCam/DP1"))
+    assert "the word all or a list" in refusal(changed(**{"catalog.carry": "mag"}))
+    assert "at least one" in refusal(changed(collections=[]))
+    assert "twice" in refusal(changed(collections=["a", "a"]))
+
+
+def test_bands_are_kept_in_order_of_wavelength() -> None:
+    """The band axis has one order, so the same bands are the same request."""
+    one, other = changed(bands=["y", "N708", "g", "u"]), changed(bands=["u", "g", "y", "N708"])
+    assert check_request(one).bands == ("u", "g", "y", "N708")
+    assert check_request(one).fingerprint() == check_request(other).fingerprint()
+
+
+@pytest.mark.parametrize("bands", [[], "r", ["r", "r"], ["r-i"], [False], {"r": 1}, None])
+def test_bands_that_are_no_names_are_refused(bands: Any) -> None:
+    assert "bands is " in refusal(changed(bands=bands))
+
+
+def test_planes_have_one_order_and_no_repeats() -> None:
+    request = check_request(changed(planes=["mask", "image", "mask"]))
+    assert request.planes == ("image", "mask")
+
+
+@pytest.mark.parametrize("planes", [["psf"], ["variance", "psf"], []])
+def test_planes_without_image_and_mask_are_refused(planes: list[str]) -> None:
+    assert "planes is " in refusal(changed(planes=planes))
+
+
+@pytest.mark.parametrize("by", ["patch", "healpix"])
+def test_partitions_to_come_are_refused_as_such(by: str) -> None:
+    assert "come in a later version" in refusal(changed(**{"partition.by": by}))
+
+
+def test_tract_and_patch_columns_belong_together() -> None:
+    assert "belong together" in refusal(changed(**{"catalog.tract_column": "tract"}))
+
+
+def test_request_of_a_newer_version_is_refused_before_its_unknown_fields() -> None:
+    message = refusal(changed(schema_version=2, cosmic="x"))
+    assert "newer version" in message and "cosmic" not in message
+
+
+@pytest.mark.parametrize("version", [0, -1, "1", True, 1.0, None])
+def test_versions_that_never_were_are_refused(version: Any) -> None:
+    assert "schema_version is " in refusal(changed(schema_version=version))
+
+
+def test_date_as_request_id_stays_the_text_that_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "request.yaml"
+    path.write_text(yaml.safe_dump(SMALLEST).replace("m31-stars", "2026-01-01"))
+    assert load_request(path).request_id == "2026-01-01"
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", "is empty"),
+        ("- 5", "holds one list"),
+        ("a: [", "line"),
+        ("{'a': 1}\n---\nb: 2", "document"),
+        ("size: 1\nsize: 2", "twice"),
+        ("!!python/object/apply:os.getcwd []", "constructor"),
+        ("[" * 100_000, "nested"),
+        ("#" * 1_000_001, "more than"),
+        ("a: \ud800", "UTF-8"),
+    ],
+)
+def test_file_that_is_no_request_is_refused_by_name(tmp_path: Path, text: str, expected: str) -> None:
+    path = tmp_path / "request.yaml"
+    path.write_bytes(text.encode("utf-8", "surrogatepass"))
+    with pytest.raises(UserError, match=expected) as caught:
+        load_request(path)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ['{"size": 1, "size": 2}', "{'size': 1}", "[" * 100_000])
+def test_bad_json_is_refused_by_name(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "request.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=re.escape(str(path))):
+        load_request(path)
+
+
+def test_file_that_is_not_there_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="No such file"):
+        load_request(tmp_path / "request.yaml")
+    with pytest.raises(UserError, match="directory"):
+        load_request(tmp_path)
+
+
+def test_yaml_that_unfolds_without_end_costs_nothing(tmp_path: Path) -> None:
+    """Aliases of aliases: three hundred bytes that print as gigabytes."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]" for n in range(1, 12)]
+    path = tmp_path / "request.yaml"
+    path.write_text("\n".join([*lines, "bands: *a11"]))
+    with pytest.raises(UserError) as caught:
+        load_request(path)
+    assert len(str(caught.value)) < 20_000
+
+
+names = st.text(st.characters(exclude_categories=("C", "Z")), min_size=1, max_size=20)
+requests = st.fixed_dictionaries(
+    {
+        "request_id": st.from_regex(r"[a-z0-9][a-z0-9-]{0,20}", fullmatch=True),
+        "catalog": st.fixed_dictionaries(
+            {"uri": names},
+            optional={"carry": st.just("all") | st.lists(names, unique=True), "ra_column": names},
+        ),
+        "butler": st.sampled_from(["dp1", "./repo", "/a/b c", "https://example.org/api"]),
+        "collections": st.lists(
+            st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_/]*", fullmatch=True), min_size=1, unique=True
+        ),
+        "dataset_type": st.sampled_from(["deep_coadd", "deepCoadd_calexp"]),
+        "size": st.integers(1, 2000) | st.fixed_dictionaries({"column": names}),
+        "output": names,
+    },
+    optional={
+        "bands": st.just("all") | st.lists(st.sampled_from("ugrizyn"), min_size=1, unique=True),
+        "labels": st.fixed_dictionaries({}, optional={"survey": names, "release": names}),
+        "planes": st.lists(st.sampled_from(["image", "mask", "psf"]), min_size=1).map(lambda p: [*p, "mask"]),
+    },
+)
+
+
+@given(contents=requests)
+def test_request_that_was_written_reads_back_the_same(
+    tmp_path_factory: pytest.TempPathFactory, contents: dict[str, Any]
+) -> None:
+    """The campaign directory holds the request as it was understood."""
+    request = check_request(contents)
+    elsewhere = tmp_path_factory.mktemp("campaign")
+    for name, text in {"r.yaml": request.to_yaml(), "r.json": request.to_json()}.items():
+        (elsewhere / name).write_text(text)
+        again = load_request(elsewhere / name)
+        assert again == request
+        assert again.fingerprint() == request.fingerprint()
+
+
+def test_fingerprint_is_the_sha256_of_sorted_json_without_spaces() -> None:
+    request = check_request(SMALLEST)
+    text = json.dumps(json.loads(request.to_json()), sort_keys=True, separators=(",", ":"))
+    assert request.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
+
+
+def test_fingerprint_tells_requests_apart() -> None:
+    variants = [SMALLEST, changed(size=65), changed(output="elsewhere"), changed(**{"catalog.carry": ["a"]})]
+    assert len({check_request(contents).fingerprint() for contents in variants}) == len(variants)
+
+
+def test_request_cannot_be_changed() -> None:
+    request: Any = check_request(SMALLEST)
+    with pytest.raises(ValueError, match="frozen"):
+        request.size = 5
+
+
+def test_every_field_tells_the_user_what_it_is() -> None:
+    """Messages about missing fields are made from these texts."""
+    assert all(field.description for field in CutoutRequest.model_fields.values())
