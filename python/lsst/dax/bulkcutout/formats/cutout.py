@@ -1,0 +1,282 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""One cutout of a product, whose arrays are read when they are asked for."""
+
+from __future__ import annotations
+
+import functools
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from ..errors import CorruptInputError, UserError, did_you_mean
+from ..masks import ALIASES
+from ..tables import BAND_STATUS, MaskPlane
+
+if TYPE_CHECKING:
+    import astropy.wcs
+
+    from .hdf5_reader import HDF5Reader
+
+__all__ = ("Cutout",)
+
+_OTHER_NAMES = ALIASES | {new: old for old, new in ALIASES.items()}
+
+
+class _Files(Protocol):
+    def reader(self, file: int) -> HDF5Reader: ...
+
+
+class Cutout:
+    """The pixels around one target, in all bands, and what is known of them.
+
+    Parameters
+    ----------
+    files
+        Opens the data files.
+    file
+        Number of the file.
+    index
+        Row of that file.
+
+    Notes
+    -----
+    Arrays are indexed ``[y, x]``.  All of them are read from disk anew at
+    every call.
+    """
+
+    def __init__(self, files: _Files, file: int, index: int) -> None:
+        self._files = files
+        self._file = file
+        self._index = index
+
+    def __repr__(self) -> str:
+        return f"<Cutout of {self.object_id}: {self.size} px, bands {','.join(self.bands)}>"
+
+    @property
+    def file(self) -> str:
+        """Path of the data file."""
+        return str(self._reader.path)
+
+    @property
+    def index(self) -> int:
+        """Zero-based row of the data file."""
+        return self._index
+
+    @property
+    def row(self) -> int:
+        """Zero-based row of the user's catalog."""
+        return int(self._value("catalog/row"))
+
+    @property
+    def object_id(self) -> int | str:
+        """Identifier, as in the catalog."""
+        value: int | str = self._value("catalog/object_id").item()
+        return value
+
+    @property
+    def ra(self) -> float:
+        """Right ascension of the target, ICRS degrees."""
+        return float(self._value("catalog/ra"))
+
+    @property
+    def dec(self) -> float:
+        """Declination of the target, ICRS degrees."""
+        return float(self._value("catalog/dec"))
+
+    @property
+    def tract(self) -> int:
+        """Tract of the images."""
+        return int(self._value("catalog/tract"))
+
+    @property
+    def patch(self) -> int:
+        """Patch of the images."""
+        return int(self._value("catalog/patch"))
+
+    @property
+    def size(self) -> int:
+        """Side in pixels."""
+        return self._reader.size
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """The bands of the product; see `status` for those with data."""
+        return self._reader.bands
+
+    @property
+    def status(self) -> dict[str, str]:
+        """What became of each band: ok, no_dataset, no_data or read_failed."""
+        codes = self._value("images/band_status").tolist()
+        return {
+            band: BAND_STATUS.get(code, f"unknown ({code})")
+            for band, code in zip(self.bands, codes, strict=True)
+        }
+
+    @property
+    def target_xy(self) -> tuple[float, float]:
+        """Place ``(x, y)`` of the target in the cutout, zero-based pixels."""
+        return (float(self._value("catalog/x_cutout")), float(self._value("catalog/y_cutout")))
+
+    @functools.cached_property
+    def wcs(self) -> astropy.wcs.WCS:
+        """Projection; astropy's pixel (0, 0) is element ``[0, 0]``."""
+        # Astropy takes a second to import: only those who ask for it wait.
+        import astropy.wcs
+
+        wcs = astropy.wcs.WCS(naxis=2)
+        wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        wcs.wcs.cunit = ["deg", "deg"]
+        wcs.wcs.radesys = "ICRS"
+        wcs.wcs.crval = self._value("wcs/crval")
+        wcs.wcs.crpix = self._value("wcs/crpix")
+        wcs.wcs.cd = self._value("wcs/cd")
+        wcs.wcs.set()
+        wcs.pixel_shape = (self.size, self.size)
+        return wcs
+
+    @property
+    def carried(self) -> dict[str, Any]:
+        """The catalog columns that were carried along; `None` for a null."""
+        values = {}
+        for name in self._reader.names("carried"):
+            null = bool(self._value(f"carried_null/{name}"))
+            values[name] = None if null else self._value(f"carried/{name}").item()
+        return values
+
+    @property
+    def mask_planes(self) -> tuple[MaskPlane, ...]:
+        """The planes of the mask, with bits and meaning."""
+        return self._reader.mask_planes
+
+    def image(self, band: str) -> np.ndarray:
+        """Read the image.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        pixels
+            Shape ``(size, size)``, float32, nJy; NaN where there is no data.
+        """
+        return self._plane("flux", "image", band)
+
+    def variance(self, band: str) -> np.ndarray:
+        """Read the variance.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        pixels
+            Shape ``(size, size)``, float32, nJy squared, without covariance;
+            NaN where there is no data.
+        """
+        return self._plane("variance", "variance", band)
+
+    def mask(self, band: str) -> np.ndarray:
+        """Read the mask.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        pixels
+            Shape ``(size, size)``, integers whose bits `mask_planes` explains.
+        """
+        return self._plane("mask", "mask", band)
+
+    def mask_plane(self, name: str, band: str) -> np.ndarray:
+        """Read one plane of the mask.
+
+        Parameters
+        ----------
+        name
+            Name of the plane; old and new names mean the same (``SAT`` and
+            ``SATURATED``, ...).
+        band
+            Name of the band.
+
+        Returns
+        -------
+        pixels
+            Shape ``(size, size)``, bool.
+
+        Raises
+        ------
+        UserError
+            Raised if the product has no such plane or band.
+        """
+        bits = {plane.name: plane.bit for plane in self.mask_planes}
+        known = name if name in bits else _OTHER_NAMES.get(name, name)
+        mask = self.mask(band)
+        if known not in bits:
+            others = [_OTHER_NAMES[plane] for plane in bits if plane in _OTHER_NAMES]
+            hint = did_you_mean(name, [*bits, *others])
+            raise UserError(f"The masks have no plane {name}{hint}; the planes are {', '.join(bits)}.")
+        return np.asarray((mask >> bits[known]) & 1 != 0)
+
+    def psf(self, band: str) -> np.ndarray:
+        """Read the PSF of the target's cell.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        kernel
+            Shape ``(ky, kx)``, float32, its centre at ``[ky // 2, kx // 2]``;
+            NaN where the cell has none.
+        """
+        return self._plane("psf", "psf", band)
+
+    def valid_fraction(self, band: str) -> float:
+        """Tell how much of the cutout has data.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        fraction
+            Fraction of the pixels that are finite and not NO_DATA.
+        """
+        return float(self._value("images/valid_fraction", self._band(band)))
+
+    @property
+    def _reader(self) -> HDF5Reader:
+        return self._files.reader(self._file)
+
+    def _value(self, path: str, *index: int) -> np.ndarray:
+        return self._reader.read(path, (self._index, *index))
+
+    def _band(self, band: str) -> int:
+        if band not in self.bands:
+            hint = did_you_mean(band, self.bands)
+            raise UserError(f"There is no band {band!r}{hint}: the bands are {', '.join(self.bands)}.")
+        return self.bands.index(band)
+
+    def _plane(self, dataset: str, name: str, band: str) -> np.ndarray:
+        number = self._band(band)
+        path = f"images/{dataset}"
+        if path not in self._reader:
+            present = self._reader.names("images")
+            if not any(plane in present for plane in ("flux", "variance", "mask", "psf")):
+                raise CorruptInputError(f"{self._reader.path} is damaged: it has no pixels at all.")
+            raise UserError(f"The product has no {name}: its request did not ask for it.")
+        return self._value(path, number)

@@ -1,0 +1,303 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Product files in HDF5: the writer (`hdf5_reader` reads them).
+
+A file's bytes follow from its contents alone: no times, a fixed version of
+the HDF5 format, datasets created in a fixed order, and space given to them
+before the first row comes, so that neither the size of the blocks nor their
+order matters.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import numpy as np
+import pyarrow as pa
+
+from ..errors import InternalError, TransientError, UserError
+from .healpix import nested_pixel
+from .layout import HEALPIX_ORDER, Column, ProductLayout, is_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ("HDF5Writer",)
+
+_TEXT_CHUNK_BYTES = 1 << 18
+"""Text is padded to its longest value, so it is stored compressed, in chunks
+of about this size."""
+
+
+class HDF5Writer:
+    """Writes one product file; the file has its name only once it is whole.
+
+    Parameters
+    ----------
+    path
+        File to write; its directory is made if need be.
+    layout
+        What the file holds.
+    n_rows
+        Number of rows, which may be zero.
+
+    Raises
+    ------
+    TransientError
+        Raised if the disk takes no more.
+    UserError
+        Raised if writing is not allowed there.
+
+    Notes
+    -----
+    Text columns are kept in memory until the end, because their longest value
+    must be known before space is given to them; all else goes to disk.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], layout: ProductLayout, n_rows: int) -> None:
+        self._path = Path(path)
+        self._part = self._path.with_name(self._path.name + ".part")
+        self._layout = layout
+        self._n_rows = n_rows
+        self._written = {path: 0 for path in layout.columns if not _is_derived(path)}
+        self._text: dict[str, list[str]] = {
+            path: []
+            for path, column in layout.columns.items()
+            if column.dtype is None and path in self._written
+        }
+        # Kept open: a dataset that is opened anew has the default chunk cache.
+        self._datasets: dict[str, h5py.Dataset] = {}
+        self._file: h5py.File | None = None
+        with self._disk_errors():
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            # This version is the oldest with compact chunk indices; every
+            # HDF5 library since 2016 reads it.
+            self._file = h5py.File(self._part, "w", libver=("v110", "v110"), track_order=False)
+            self._create_file()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        if exc_type is None:
+            self.close()
+        else:
+            self._abandon()
+
+    def write(self, start: int, columns: Mapping[str, Any]) -> None:
+        """Write consecutive rows.
+
+        Parameters
+        ----------
+        start
+            Row of the file where the block begins.  Each dataset must get all
+            its rows in order; different datasets need not go in step.
+        columns
+            Arrays by path (``catalog/row``, ``images/flux``, ...; keys of
+            `ProductLayout.columns`), the first axis the row.  Text and carried
+            columns may be Arrow arrays, whose nulls go to ``carried_null``.
+            ``images/band``, ``catalog/healpix`` and ``carried_null`` are not
+            to be given; ``catalog/ra`` and ``catalog/dec`` go together.
+
+        Raises
+        ------
+        InternalError
+            Raised if rows or datasets are not those of the layout.
+        TransientError
+            Raised if the disk takes no more.
+        """
+        for path, values in columns.items():
+            if path not in self._written:
+                raise InternalError(f"{self._path.name} has no place for a dataset {path}.")
+            stop = start + len(values)
+            if start != self._written[path] or stop > self._n_rows:
+                raise InternalError(
+                    f"{self._path.name}: rows {start} to {stop} of {path} do not follow on the"
+                    f" {self._written[path]} rows written of {self._n_rows}."
+                )
+            with self._disk_errors():
+                self._write_rows(self._layout.columns[path], start, values)
+            self._written[path] = stop
+        if "catalog/ra" in columns:
+            pixels = nested_pixel(columns["catalog/ra"], columns["catalog/dec"], HEALPIX_ORDER)
+            with self._disk_errors():
+                self._datasets["catalog/healpix"][start : start + len(pixels)] = pixels
+
+    def close(self) -> None:
+        """Finish the file and give it its name.
+
+        Raises
+        ------
+        InternalError
+            Raised if rows are missing; no file is left then.
+        TransientError
+            Raised if the disk takes no more; no file is left then.
+        """
+        missing = sorted(path for path, count in self._written.items() if count != self._n_rows)
+        if missing:
+            self._abandon()
+            raise InternalError(f"{self._path.name} lacks some of its {self._n_rows} rows of {missing}.")
+        assert self._file is not None
+        with self._disk_errors():
+            for path, texts in self._text.items():
+                self._create_text(self._layout.columns[path], texts)
+            self._datasets.clear()
+            self._file.close()
+            with open(self._part, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.replace(self._part, self._path)
+
+    def _create_file(self) -> None:
+        assert self._file is not None
+        for name in ("meta", "catalog", "carried", "carried_null", "images", "wcs", "provenance"):
+            self._file.create_group(name, track_times=False)
+        for name, value in self._layout.meta.items():
+            self._create_constant(f"meta/{name}", value)
+        if "mask" in self._layout.planes:
+            planes = self._layout.mask_planes
+            self._create_constant("meta/mask_planes/name", [plane.name for plane in planes])
+            self._create_constant("meta/mask_planes/bit", np.array([plane.bit for plane in planes], "<i4"))
+            self._create_constant("meta/mask_planes/description", [plane.description for plane in planes])
+        patches = self._layout.provenance
+        self._create_constant("provenance/tract", np.array([patch.tract for patch in patches], "<i4"))
+        self._create_constant("provenance/patch", np.array([patch.patch for patch in patches], "<i4"))
+        shape = (len(patches), len(self._layout.bands))
+        for name, texts in (
+            ("dataset_uuid", [patch.dataset_uuids for patch in patches]),
+            ("background", [patch.backgrounds for patch in patches]),
+        ):
+            self._create_constant(f"provenance/{name}", np.array(texts, dtype=str).reshape(shape))
+        self._file["wcs"].attrs["ctype"] = ["RA---TAN", "DEC--TAN"]
+        self._file["wcs"].attrs["radesys"] = "ICRS"
+        for column in self._layout.columns.values():
+            if column.path not in self._text:
+                self._create_column(column)
+
+    def _create_constant(self, path: str, value: Any) -> None:
+        assert self._file is not None
+        data = np.asarray(value)
+        dtype = data.dtype
+        if dtype.kind == "U" or data.size == 0 and dtype.kind == "f":
+            data = _encode(data)
+            dtype = _text_dtype(data)
+        group, _, name = path.rpartition("/")
+        self._file.require_group(group).create_dataset(
+            name, data=data.astype(dtype), dtype=dtype, track_times=False
+        )
+
+    def _create_column(self, column: Column) -> None:
+        assert self._file is not None
+        shape = (self._n_rows, *column.shape)
+        if column.path == "images/band":
+            self._create_constant(column.path, np.broadcast_to(np.array(self._layout.bands), shape))
+            self._describe(self._file[column.path], column)
+            return
+        settings: dict[str, Any] = {}
+        if column.path == "images/mask" and self._n_rows:
+            # A cutout of a band is a chunk, as in the quanta's outputs.
+            # Without a chunk cache chunks reach the file in the order of rows.
+            settings = {"chunks": (1, 1, *column.shape[1:]), "rdcc_nbytes": 0, **_COMPRESSED}
+        else:
+            created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+            created.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+            settings = {"dcpl": created}
+        dataset = self._file.create_dataset(column.path, shape, column.dtype, track_times=False, **settings)
+        self._describe(dataset, column)
+        self._datasets[column.path] = dataset
+
+    def _create_text(self, column: Column, texts: list[str]) -> None:
+        assert self._file is not None
+        data = _encode(np.array(texts, dtype=str))
+        settings: dict[str, Any] = {}
+        if texts:
+            rows = min(len(texts), max(1, _TEXT_CHUNK_BYTES // data.itemsize))
+            settings = {"chunks": (rows,), "rdcc_nbytes": 0, **_COMPRESSED}
+        dtype = _text_dtype(data)
+        dataset = self._file.create_dataset(
+            column.path, data=data.astype(dtype), dtype=dtype, track_times=False, **settings
+        )
+        self._describe(dataset, column)
+
+    def _describe(self, dataset: h5py.Dataset, column: Column) -> None:
+        dataset.attrs["unit"] = column.unit
+        dataset.attrs["description"] = column.description
+
+    def _write_rows(self, column: Column, start: int, values: Any) -> None:
+        if column.path.startswith("carried/"):
+            values, null = _without_nulls(values)
+            self._datasets[f"carried_null/{column.path[8:]}"][start : start + len(null)] = null
+        if column.dtype is None:
+            self._text[column.path] += (
+                values.to_pylist() if hasattr(values, "to_pylist") else map(str, values)
+            )
+            return
+        given = np.asarray(values)
+        if given.shape[1:] != column.shape:
+            raise InternalError(
+                f"{self._path.name}: a row of {column.path} is {column.shape}, not {given.shape[1:]}."
+            )
+        array = given.astype(column.dtype, copy=False)
+        if array.dtype != given.dtype and array.dtype.kind in "iub" and not np.array_equal(array, given):
+            raise InternalError(f"{self._path.name}: values of {column.path} do not fit {column.dtype}.")
+        self._datasets[column.path][start : start + len(array)] = array
+
+    def _abandon(self) -> None:
+        # On a full disk closing fails for the same reason as writing.
+        self._datasets.clear()
+        with contextlib.suppress(OSError, RuntimeError):
+            if self._file is not None:
+                self._file.close()
+        with contextlib.suppress(OSError):
+            self._part.unlink()
+
+    @contextlib.contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self._abandon()
+            if error.errno in _NOT_ALLOWED:
+                raise UserError(
+                    f"Cannot write {self._path}: {error}. Choose an output that can be."
+                ) from error
+            raise TransientError(
+                f"Cannot write {self._path}: {error}. See to the space there and try again."
+            ) from error
+
+
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
+
+_COMPRESSED = {"shuffle": True, "compression": "gzip", "compression_opts": 4}
+
+
+def _is_derived(path: str) -> bool:
+    return path in ("images/band", "catalog/healpix") or path.startswith("carried_null/")
+
+
+def _without_nulls(values: Any) -> tuple[pa.Array, np.ndarray]:
+    array = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values)
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks()
+    null = array.is_null().to_numpy(zero_copy_only=False)
+    if is_text(array.type):
+        return array.fill_null(""), null
+    filler = float("nan") if pa.types.is_floating(array.type) else 0
+    filled = array.fill_null(pa.scalar(filler).cast(array.type))
+    return filled.to_numpy(zero_copy_only=False), null
+
+
+def _encode(texts: np.ndarray) -> np.ndarray:
+    return np.strings.encode(texts.astype(str), "utf-8")
+
+
+def _text_dtype(encoded: np.ndarray) -> np.dtype:
+    dtype: np.dtype = h5py.string_dtype("utf-8", max(1, encoded.dtype.itemsize))
+    return dtype

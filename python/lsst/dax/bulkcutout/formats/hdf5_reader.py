@@ -1,0 +1,178 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Product files in HDF5: the reader of what `hdf5` writes."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import h5py
+import numpy as np
+
+from ..errors import CorruptInputError, UserError
+from ..tables import MaskPlane
+from .layout import SCHEMA_VERSION, WRITER_VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ("HDF5Reader",)
+
+
+class HDF5Reader:
+    """Reads one product file.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Raises
+    ------
+    UserError
+        Raised if a newer version of the package wrote the file.
+    CorruptInputError
+        Raised if the file is damaged, or is not a product file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        with self._damage("the file"):
+            # Products are read from shared disks that may know no locks.
+            self._file = h5py.File(self.path, "r", locking="best-effort")
+        self._check_version()
+        self.bands: tuple[str, ...] = tuple(self.read("meta/band_order").tolist())
+        self.size = int(self.read("meta/image_shape")[0])
+        self.n_rows = int(self._dataset("catalog/row").shape[0])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.close()
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._file
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def names(self, group: str) -> tuple[str, ...]:
+        """Names of what a group holds.
+
+        Parameters
+        ----------
+        group
+            Path of the group.
+
+        Returns
+        -------
+        names
+            In alphabetic order; none if there is no such group.
+        """
+        with self._damage(group):
+            return tuple(self._file[group]) if group in self._file else ()
+
+    def read(self, path: str, index: Any = ()) -> np.ndarray:
+        """Read a dataset or a part of it.
+
+        Parameters
+        ----------
+        path
+            Path of the dataset.
+        index
+            What h5py takes as an index; everything by default.
+
+        Returns
+        -------
+        values
+            Text as an array of `str`.
+
+        Raises
+        ------
+        CorruptInputError
+            Raised if it is missing or cannot be read.
+        """
+        dataset = self._dataset(path)
+        with self._damage(path):
+            values = np.asarray(dataset[index])
+            return np.strings.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
+    def attributes(self, path: str) -> dict[str, str]:
+        """Read unit and description of a dataset.
+
+        Parameters
+        ----------
+        path
+            Path of the dataset.
+
+        Returns
+        -------
+        attributes
+            Text by name.
+        """
+        dataset = self._dataset(path)
+        with self._damage(path):
+            return {name: str(value) for name, value in dataset.attrs.items()}
+
+    def meta(self, name: str) -> str:
+        """Read a text of the ``meta`` group.
+
+        Parameters
+        ----------
+        name
+            Name in the group.
+
+        Returns
+        -------
+        text
+            Its value.
+        """
+        return str(self.read(f"meta/{name}")[()])
+
+    @functools.cached_property
+    def mask_planes(self) -> tuple[MaskPlane, ...]:
+        """The table of mask planes; empty if the product has no masks."""
+        if "meta/mask_planes" not in self:
+            return ()
+        names, bits, texts = (
+            self.read(f"meta/mask_planes/{name}") for name in ("name", "bit", "description")
+        )
+        return tuple(
+            MaskPlane(name=str(name), bit=int(bit), description=str(text))
+            for name, bit, text in zip(names, bits, texts, strict=True)
+        )
+
+    def _check_version(self) -> None:
+        if "meta/schema_version" not in self:
+            raise CorruptInputError(f"{self.path} is not a file of cutouts: it has no meta/schema_version.")
+        for name, known in (("schema_version", SCHEMA_VERSION), ("writer_version", WRITER_VERSION)):
+            version = self.meta(name)
+            if version != known:
+                self.close()
+                raise UserError(
+                    f"{self.path} has {name} {version!r}, this version of dax_bulkcutout reads {known!r}:"
+                    " a newer version wrote the file, and reads it."
+                )
+
+    def _dataset(self, path: str) -> h5py.Dataset:
+        with self._damage(path):
+            return self._file[path]
+
+    @contextlib.contextmanager
+    def _damage(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+            # The operating system's own refusals (no such file, no
+            # permission, ...) prove nothing about the contents.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise CorruptInputError(f"{self.path} is damaged: cannot read {what}: {error}") from error
