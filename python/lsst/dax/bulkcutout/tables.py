@@ -111,7 +111,7 @@ def in_band_order(bands: Iterable[str]) -> tuple[str, ...]:
     Returns
     -------
     ordered
-        u, g, r, i, z, y first, then all others by name.
+        First u, g, r, i, z, y, then all others by name.
     """
     return tuple(
         sorted(set(bands), key=lambda b: (_BAND_ORDER.index(b) if len(b) == 1 and b in _BAND_ORDER else 9, b))
