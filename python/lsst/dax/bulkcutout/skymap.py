@@ -195,9 +195,7 @@ class RingsSkyMap:
             Tract pixels.
         """
         inner, border = self.patch_inner_box(patch), self.patch_border
-        grown = Box(
-            y0=inner.y0 - border, y1=inner.y1 + border, x0=inner.x0 - border, x1=inner.x1 + border
-        )
+        grown = Box(y0=inner.y0 - border, y1=inner.y1 + border, x0=inner.x0 - border, x1=inner.x1 + border)
         side = self.n_patches * self.patch_inner
         whole = Box(y0=0, y1=side, x0=0, x1=side)
         return (grown.intersection(whole) or grown) if self.clip else grown

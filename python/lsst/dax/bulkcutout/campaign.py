@@ -1,0 +1,211 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The campaign directory: the names of everything in it, and its plan."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+
+import pydantic
+
+from .errors import UserError
+
+__all__ = ("Campaign", "Plan", "TractPlan", "write_atomically")
+
+PLAN_VERSION = 1
+
+
+class TractPlan(pydantic.BaseModel):
+    """The targets of one tract, as the graph builder wrote them."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    tract: int
+    """Tract identifier."""
+
+    path: str
+    """Target file, relative to the directory of the targets."""
+
+    bytes: int
+    """Size of the target file."""
+
+    sha256: str
+    """Checksum of the target file, hexadecimal."""
+
+    patches: int
+    """Number of patches with targets; each has a row group or more."""
+
+    rows_by_size: dict[int, int]
+    """Number of targets for each cutout size in pixels."""
+
+
+class Plan(pydantic.BaseModel):
+    """What a campaign is going to do, fixed before its first quantum runs."""
+
+    model_config = pydantic.ConfigDict(frozen=True, extra="forbid")
+
+    plan_version: int = PLAN_VERSION
+    """Version of this layout."""
+
+    request_fingerprint: str
+    """`CutoutRequest.fingerprint` of the request that was planned."""
+
+    skymap: str
+    """Sky map that tract and patch numbers belong to."""
+
+    bands: tuple[str, ...]
+    """Band axis of every cutout."""
+
+    catalog_rows: int
+    """Rows of the user's catalog."""
+
+    refused: dict[str, int]
+    """Rows refused before any pixel was read, by status."""
+
+    tracts: tuple[TractPlan, ...]
+    """Tracts with targets, ascending."""
+
+    warnings: tuple[str, ...] = ()
+    """What the user should know about catalog and coverage."""
+
+    @property
+    def targets(self) -> int:
+        """Rows that go to a quantum."""
+        return sum(sum(tract.rows_by_size.values()) for tract in self.tracts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Campaign:
+    """One submission of one request, in a directory of its own."""
+
+    root: Path
+    """The directory."""
+
+    @property
+    def request(self) -> Path:
+        """The request with all paths absolute (YAML)."""
+        return self.root / "request.yaml"
+
+    @property
+    def bps_config(self) -> Path:
+        """What ``bps submit`` takes."""
+        return self.root / "bps.yaml"
+
+    @property
+    def butler_config(self) -> Path:
+        """Butler configuration of all jobs: reads the source repository,
+        writes to `datastore`.
+        """
+        return self.root / "campaign-butler.yaml"
+
+    @property
+    def datastore(self) -> Path:
+        """Root of the datastore that the quanta write to."""
+        return self.root / "datastore"
+
+    @property
+    def targets(self) -> Path:
+        """Directory of the target table, one Parquet file per tract."""
+        return self.root / "targets"
+
+    @property
+    def refused(self) -> Path:
+        """Catalog rows that were refused before any pixel was read
+        (Parquet).
+        """
+        return self.root / "refused.parquet"
+
+    @property
+    def plan(self) -> Path:
+        """The plan (JSON), written when the targets are complete."""
+        return self.root / "plan.json"
+
+    @property
+    def graphs(self) -> Path:
+        """Directory of the quantum graphs, one for each attempt."""
+        return self.root / "graphs"
+
+    @property
+    def submit(self) -> Path:
+        """Directory where BPS keeps its own files."""
+        return self.root / "submit"
+
+    @property
+    def scratch(self) -> Path:
+        """Temporary files of build and finish; safe to delete between
+        them.
+        """
+        return self.root / "scratch"
+
+    @property
+    def finish_log(self) -> Path:
+        """Outcome of the last ``bulkcutout finish`` (JSON)."""
+        return self.root / "finish.json"
+
+    def read_plan(self) -> Plan:
+        """Read the plan.
+
+        Returns
+        -------
+        plan
+            What the campaign is going to do.
+
+        Raises
+        ------
+        UserError
+            Raised if there is no plan yet, or one of another version.
+        """
+        try:
+            text = self.plan.read_text()
+        except FileNotFoundError:
+            raise UserError(
+                f"Campaign {self.root} has no plan yet: its quantum graph was not built to the end. "
+                "Submit it first, and look for errors of build-graph."
+            ) from None
+        version = json.loads(text).get("plan_version")
+        if version != PLAN_VERSION:
+            raise UserError(
+                f"Campaign {self.root} was planned by another version of this software (plan version "
+                f"{version}, known is {PLAN_VERSION}): finish it with that version or submit it anew."
+            )
+        return Plan.model_validate_json(text)
+
+    def write_plan(self, plan: Plan) -> None:
+        """Write the plan.
+
+        Parameters
+        ----------
+        plan
+            What the campaign is going to do.
+        """
+        write_atomically(self.plan, plan.model_dump_json(indent=1))
+
+    def graph_files(self) -> list[Path]:
+        """Quantum graphs of all attempts, oldest first."""
+        return sorted(self.graphs.glob("*.qg"))
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a small file so that readers see all of it or the one before.
+
+    Parameters
+    ----------
+    path
+        File to write; its directory must exist.
+    text
+        Contents.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("w") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,108 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The Butler that the jobs of a campaign use: reads from the source
+repository, writes to the campaign directory.
+
+A quantum-backed Butler writes into the datastore of the configuration that it
+is given.  So the jobs get one with a chain of datastores: those of the source
+under their own names, so that its records are understood, but closed to all
+writing; and one of the campaign's own.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from lsst.daf.butler import Butler, ButlerConfig, Config
+
+from .campaign import Campaign, write_atomically
+from .cutout_formatter import STORAGE_CLASS, CutoutFormatter, CutoutStream
+from .errors import UserError
+
+__all__ = ("open_source", "write_campaign_butler")
+
+CHAINED = "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore"
+FILE = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
+
+
+def open_source(uri: str) -> Butler:
+    """Open the source repository for reading.
+
+    Parameters
+    ----------
+    uri
+        Path, URI or label of a repository.
+
+    Returns
+    -------
+    butler
+        Read-only client.
+
+    Raises
+    ------
+    UserError
+        Raised if there is no repository, or one without files of its own.
+    """
+    try:
+        butler = Butler.from_config(uri, writeable=False)
+    except (FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
+        raise UserError(f"Request field 'butler': {uri!r} is no Butler repository: {error}") from error
+    if not hasattr(butler, "_datastore"):
+        raise UserError(
+            f"Request field 'butler': {uri!r} is a remote Butler, which has no datastore that jobs could "
+            "read from; name the repository itself."
+        )
+    return butler
+
+
+def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
+    """Write the Butler configuration of a campaign's jobs.
+
+    Parameters
+    ----------
+    campaign
+        Where to write it.
+    butler
+        The source repository.
+    uri
+        Where that is.
+    """
+    source = ButlerConfig(uri)
+    root = source.configDir.geturl() if source.configDir is not None else uri
+    formatters = {STORAGE_CLASS: f"{CutoutFormatter.__module__}.{CutoutFormatter.__qualname__}"}
+    children = _file_datastores(source["datastore"])
+    for child, name in zip(children, butler.get_datastore_names(), strict=True):
+        child["name"] = name
+        child["root"] = str(child["root"]).replace("<butlerRoot>", root.rstrip("/"))
+        child["constraints"] = {"reject": ["all"]}
+        child["create"] = False
+    own = {
+        "cls": FILE,
+        "name": "bulkcutout-campaign",
+        "root": campaign.datastore.as_uri(),
+        "records": {"table": "bulkcutout_campaign_records"},
+        "create": True,
+    }
+    for datastore in (*children, own):
+        datastore["formatters"] = {**datastore.get("formatters", {}), **formatters}
+    config = source.toDict()
+    config.pop("datastore")
+    config = {key: value for key, value in config.items() if key in ("registry", "storageClasses")}
+    config["root"] = root
+    config.setdefault("storageClasses", {})[STORAGE_CLASS] = {
+        "pytype": f"{CutoutStream.__module__}.{CutoutStream.__qualname__}"
+    }
+    config["datastore"] = {"cls": CHAINED, "datastores": [*children, own]}
+    campaign.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(campaign.butler_config, yaml.safe_dump(config, sort_keys=True))
+
+
+def _file_datastores(config: Config) -> list[dict[str, Any]]:
+    """Configurations of the datastores that hold the source's files."""
+    if "datastores" in config:
+        return [part for child in config["datastores"] for part in _file_datastores(Config(child))]
+    return [Config(config).toDict()]

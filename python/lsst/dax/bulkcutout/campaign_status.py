@@ -1,0 +1,85 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""How far a campaign is, as its own files tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+from .campaign import Campaign
+from .errors import UserError
+from .manifest import Manifest, read_manifest
+from .quantum_outputs import read_outputs
+from .request import load_request
+
+__all__ = ("CampaignStatus", "read_status")
+
+
+@dataclasses.dataclass(frozen=True)
+class CampaignStatus:
+    """How far a campaign is."""
+
+    state: str
+    """One of prepared, running, complete, partial, failed."""
+
+    quanta: int
+    """Number of quanta."""
+
+    done: int
+    """Number of quanta that have finished."""
+
+    rows: int
+    """Rows of the catalog; 0 before it was read."""
+
+    counts: dict[str, int]
+    """Rows by status, as far as they have one."""
+
+    output: str
+    """Directory of the product."""
+
+    message: str
+    """What went wrong last, if anything did."""
+
+
+def read_status(campaign: Campaign) -> CampaignStatus:
+    """Find out how far a campaign is.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Returns
+    -------
+    status
+        What its files say; a job that is waiting or held is not seen here.
+    """
+    request = load_request(campaign.request)
+    if not campaign.plan.exists() or not campaign.graph_files():
+        return CampaignStatus("prepared", 0, 0, 0, {}, request.output, "")
+    plan = campaign.read_plan()
+    outputs = read_outputs(campaign)
+    done = sum(output.done for output in outputs.values())
+    finish: dict[str, Any] = {}
+    if campaign.finish_log.exists():
+        finish = json.loads(campaign.finish_log.read_text())
+    manifest = _manifest(request.output)
+    counts = dict(plan.refused) if manifest is None else manifest.counts
+    if manifest is not None:
+        state = "complete" if manifest.complete else "partial"
+    else:
+        state = "failed" if finish else "running"
+    return CampaignStatus(
+        state, len(outputs), done, plan.catalog_rows, counts, request.output, finish.get("message", "")
+    )
+
+
+def _manifest(directory: str) -> Manifest | None:
+    try:
+        return read_manifest(directory)
+    except UserError:
+        return None

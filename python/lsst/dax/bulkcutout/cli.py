@@ -1,0 +1,244 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The command line: ``bulkcutout``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from .errors import BulkCutoutError, InternalError, TransientError
+
+__all__ = ("cli", "main")
+
+YOUR_TURN = 1
+PARTIAL = 2
+FAULTS_FOUND = 3
+WRONG_USAGE = 64
+OUR_FAULT = 70
+TRY_AGAIN = 75
+
+EXIT_CODES = """
+\b
+Exit codes:
+  0   all is well
+  1   something to put right on your side; the message says what
+  2   a product was made, but some rows were not processed
+  3   verify has found faults
+  64  wrong usage of a command
+  70  a fault of this software
+  75  storage or another machine failed; try again
+"""
+
+CAMPAIGN = click.argument("campaign", type=click.Path(path_type=Path))
+OUT = click.argument("out", type=click.Path(path_type=Path, exists=True, file_okay=False))
+
+
+@click.group(epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("-v", "--verbose", is_flag=True, help="Say more on standard error.")
+@click.version_option(package_name="lsst-dax-bulkcutout")
+def cli(verbose: bool) -> None:
+    """Cut images for all positions of a catalog out of a Butler repository.
+
+    `submit` runs a request; `status` tells how far it is; `restart` goes on
+    with a campaign that has stopped.  `verify` and `preview` look at a
+    product.  The other commands are what BPS runs in between.
+    """
+    logging.basicConfig(
+        level=logging.INFO if verbose or "BULKCUTOUT_JOB" in os.environ else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(message)s",
+    )
+
+
+@cli.command()
+@click.argument("request", type=click.Path(path_type=Path))
+@click.option("--site", default="parsl", show_default=True, help="Site, or path of a BPS configuration.")
+@click.option("--campaign", type=click.Path(path_type=Path), help="Directory.  [default: OUTPUT.campaign]")
+@click.option("--prepare-only", is_flag=True, help="Only write the file that `bps submit` takes.")
+def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) -> None:
+    """Run REQUEST, a YAML or JSON file."""
+    from .submit import prepare
+
+    prepared = prepare(request, site=site, directory=campaign)
+    click.echo(f"Campaign: {prepared.root}")
+    if prepare_only:
+        click.echo(f"Submit it with: bps submit {prepared.bps_config}")
+    else:
+        _run(prepared.root)
+
+
+@cli.command()
+@CAMPAIGN
+def restart(campaign: Path) -> None:
+    """Go on with CAMPAIGN: only what has not finished is done again."""
+    from .restart import restart as restart_campaign
+    from .submit import find_campaign
+
+    found = find_campaign(campaign)
+    if restart_campaign(found):
+        _report(found.root)
+
+
+@cli.command()
+@CAMPAIGN
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(campaign: Path, as_json: bool) -> None:
+    """Tell how far CAMPAIGN is."""
+    import dataclasses
+
+    from .campaign_status import read_status
+    from .submit import find_campaign
+
+    found = read_status(find_campaign(campaign))
+    if as_json:
+        click.echo(json.dumps(dataclasses.asdict(found), indent=1))
+        return
+    click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done")
+    for name, count in found.counts.items():
+        click.echo(f"  {count:>12,}  {name}")
+    if found.message:
+        click.echo(f"last message: {found.message}")
+    click.echo(f"output: {found.output}")
+
+
+@cli.command()
+@OUT
+@click.option("--sample", default=200, show_default=True, help="Cutouts to compare with the input images.")
+def verify(out: Path, sample: int) -> None:
+    """Check the product in OUT: checksums, row accounting, and pixels."""
+    from .verify import verify_product
+
+    report = verify_product(out, sample=sample)
+    click.echo(str(report))
+    sys.exit(0 if report.ok else FAULTS_FOUND)
+
+
+@cli.command()
+@OUT
+@click.option("--file", type=click.Path(path_type=Path), help="Picture to write.  [default: OUT/preview.png]")
+def preview(out: Path, file: Path | None) -> None:
+    """Make a contact sheet of the product in OUT."""
+    from .preview import write_preview
+
+    click.echo(f"Preview: {write_preview(out, file)}")
+
+
+@cli.command("build-graph")
+@CAMPAIGN
+@click.option("--request", type=click.Path(path_type=Path), help="Request, for a new campaign.")
+@click.option("--graph", type=click.Path(path_type=Path), required=True, help="File to write (.qg).")
+@click.option("--output-run", required=True, help="RUN collection of the outputs.")
+@click.option("--skip-existing-in", multiple=True, help="Collection with outputs that need not be remade.")
+@click.option("--clobber-outputs", is_flag=True, help="Replace registered outputs that are in the way.")
+def build_graph(
+    campaign: Path,
+    request: Path | None,
+    graph: Path,
+    output_run: str,
+    skip_existing_in: tuple[str, ...],
+    clobber_outputs: bool,
+) -> None:
+    """Find the images of all targets of CAMPAIGN; write the quantum graph."""
+    from .campaign import Campaign
+    from .progress import Progress
+    from .quantum_graph_builder import build_graph
+
+    progress = Progress("Locating targets")
+    plan = build_graph(
+        Campaign(campaign.absolute()),
+        graph,
+        output_run=output_run,
+        request_file=request,
+        skip_existing_in=skip_existing_in,
+        clobber=clobber_outputs,
+        progress=progress.add,
+    )
+    progress.close()
+    click.echo(f"{plan.targets:,} targets of {plan.catalog_rows:,} rows; refused: {plan.refused or 'none'}")
+
+
+PIPETASK = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@cli.command("init-run", context_settings=PIPETASK, short_help="`pipetask pre-exec-init-qbb`.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def init_run(arguments: tuple[str, ...]) -> None:
+    """Run `pipetask pre-exec-init-qbb` with ARGUMENTS."""
+    _pipetask("pre-exec-init-qbb", arguments)
+
+
+@cli.command("run-quanta", context_settings=PIPETASK, short_help="`pipetask run-qbb`.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_quanta(arguments: tuple[str, ...]) -> None:
+    """Run `pipetask run-qbb` with ARGUMENTS."""
+    _pipetask("run-qbb", arguments)
+
+
+@cli.command()
+@CAMPAIGN
+def finish(campaign: Path) -> None:
+    """Package what the quanta of CAMPAIGN have left."""
+    from .finish import finish as finish_campaign
+    from .progress import Progress
+    from .submit import find_campaign
+
+    progress = Progress("Packaging")
+    status = finish_campaign(find_campaign(campaign), progress=progress.set)
+    progress.close()
+    sys.exit(status)
+
+
+def main() -> None:
+    """Run the command line; exit with one of the codes that --help lists."""
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(WRONG_USAGE)
+    except BulkCutoutError as error:
+        click.echo(f"bulkcutout: {error}", err=True)
+        sys.exit(
+            TRY_AGAIN if isinstance(error, TransientError)
+            else OUR_FAULT if isinstance(error, InternalError)
+            else YOUR_TURN
+        )  # fmt: skip
+
+
+def _run(root: Path) -> None:
+    from .campaign import Campaign
+    from .submit import run_bps
+
+    run_bps(Campaign(root))
+    _report(root)
+
+
+def _report(root: Path) -> None:
+    """Say how a campaign stands after BPS has given control back."""
+    from .campaign import Campaign
+    from .campaign_status import read_status
+
+    found = read_status(Campaign(root))
+    click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done; output: {found.output}")
+    sys.exit({"partial": PARTIAL, "failed": TRY_AGAIN}.get(found.state, 0))
+
+
+def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
+    from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
+
+    from .zipfile_fault import mend_zipfile
+
+    with mend_zipfile():
+        pipetask(["--long-log", "--log-level", "VERBOSE", command, *arguments])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,267 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The cutout dataset: what one quantum leaves for the repackaging.
+
+An HDF5 file with a group for each cutout size.  Layout, for ``n`` targets in
+the order of the target table, ``b`` bands and size ``s``:
+
+===================================  ================  =======================
+dataset                              shape             contents
+===================================  ================  =======================
+row                                  n                 row of the catalog
+x, y                                 n                 target, tract pixels
+x0, y0                               n                 first pixel of the box
+image, variance, mask                n, b, s, s        planes
+psf                                  n, b, ky, kx      kernel of the cell
+see `BAND_COLUMNS`                   n, b              what else is known
+===================================  ================  =======================
+
+Planes of floats are contiguous and unfiltered, so that repackaging moves
+bytes; masks, which almost vanish when compressed, are chunked by cutout.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import CorruptInputError
+from .masks import NO_DATA
+from .tables import MaskPlane
+
+__all__ = ("BAND_COLUMNS", "ROW_COLUMNS", "CutoutDataset", "CutoutDatasetWriter")
+
+SCHEMA = "bulkcutout-cutouts"
+SCHEMA_VERSION = 1
+
+ROW_COLUMNS: dict[str, Any] = {"row": "i8", "x": "f8", "y": "f8", "x0": "i4", "y0": "i4"}
+"""Columns with one value a target."""
+
+BAND_COLUMNS: dict[str, Any] = {
+    "band_status": "u1",
+    "valid_fraction": "f4",
+    "center_valid": "?",
+    "psf_fwhm": "f4",
+    "psf_valid": "?",
+    "inexact_psf_fraction": "f4",
+    "n_cells": "i2",
+}
+"""Columns with one value a target and band; ``psf_cell`` (y, x) is beside
+them with a third axis of two."""
+
+
+class CutoutDatasetWriter:
+    """Writes a cutout dataset.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    tract, patch
+        The patch.
+    bands
+        Band axis.
+    mask_planes
+        Table of the mask planes of the whole file; ``NO_DATA`` is one.
+    inputs
+        For each band the identifier of the input dataset, ``""`` for none.
+    backgrounds
+        For each band the name of the background model that the input file
+        has subtracted, ``""`` where it does not say.
+    wcs
+        Terms of the tract's projection: ``crval``, ``crpix`` (zero-based
+        tract pixels) and ``cd``.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        tract: int,
+        patch: int,
+        bands: Sequence[str],
+        mask_planes: Sequence[MaskPlane],
+        inputs: Sequence[str],
+        backgrounds: Sequence[str],
+        wcs: Mapping[str, Any],
+    ) -> None:
+        self._n_bands = len(bands)
+        self._no_data = next(1 << plane.bit for plane in mask_planes if plane.name == NO_DATA)
+        self._file = h5py.File(path, "w", libver=("v110", "v110"))
+        planes = [{"name": p.name, "bit": p.bit, "description": p.description} for p in mask_planes]
+        self._file.attrs.update(
+            {
+                "schema": SCHEMA,
+                "schema_version": SCHEMA_VERSION,
+                "tract": tract,
+                "patch": patch,
+                "bands": json.dumps(list(bands)),
+                "mask_planes": json.dumps(planes),
+                "inputs": json.dumps(list(inputs)),
+                "backgrounds": json.dumps(list(backgrounds)),
+                **{name: np.asarray(value, dtype=np.float64) for name, value in wcs.items()},
+            }
+        )
+
+    def add_size(
+        self, size: int, n: int, *, planes: Mapping[str, np.dtype], psf_shape: tuple[int, int] | None
+    ) -> None:
+        """Make room for all targets of one size.
+
+        Parameters
+        ----------
+        size
+            Side of the cutouts in pixels.
+        n
+            Number of targets.
+        planes
+            Pixel planes to keep, with their types.
+        psf_shape
+            Rows and columns of the kernels; `None` to keep no kernels.
+        """
+        group = self._file.create_group(f"size={size}")
+        for name, dtype in ROW_COLUMNS.items():
+            group.create_dataset(name, shape=(n,), dtype=dtype, track_times=False)
+        for name, dtype in BAND_COLUMNS.items():
+            group.create_dataset(name, shape=(n, self._n_bands), dtype=dtype, track_times=False)
+        group.create_dataset("psf_cell", shape=(n, self._n_bands, 2), dtype="i4", track_times=False)
+        for name, dtype in planes.items():
+            # What is never written is outside all coverage.
+            options: dict[str, Any] = {"fillvalue": np.nan}
+            if dtype.kind in "iu":
+                chunks = (1, 1, size, size)
+                options = {"fillvalue": self._no_data, "chunks": chunks, "shuffle": True, "compression": 1}
+            shape = (n, self._n_bands, size, size)
+            group.create_dataset(name, shape=shape, dtype=dtype, track_times=False, **options)
+        if psf_shape is not None:
+            shape = (n, self._n_bands, *psf_shape)
+            group.create_dataset("psf", shape=shape, dtype="f4", track_times=False)
+
+    def write(
+        self, size: int, name: str, index: slice | np.ndarray, values: np.ndarray, *, band: int | None = None
+    ) -> None:
+        """Write values of some targets.
+
+        Parameters
+        ----------
+        size
+            Size group.
+        name
+            Dataset.
+        index
+            Targets: a range, or ascending numbers of shape ``(k,)``.
+        values
+            One element a target.
+        band
+            Place on the band axis, for datasets that have one.
+        """
+        dataset = self._file[f"size={size}"][name]
+        if isinstance(index, np.ndarray) and len(index) and index[-1] - index[0] + 1 == len(index):
+            index = slice(int(index[0]), int(index[-1]) + 1)
+        if isinstance(index, slice):
+            where = index if band is None else (index, band)
+            dataset[where] = values
+            return
+        # h5py's own selection of scattered rows is slower than a loop.
+        for row, value in zip(index.tolist(), values, strict=True):
+            dataset[row if band is None else (row, band)] = value
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+class CutoutDataset:
+    """Reads a cutout dataset; a context manager.
+
+    Parameters
+    ----------
+    path
+        File to read.
+
+    Raises
+    ------
+    CorruptInputError
+        Raised if the file is no cutout dataset of a known version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = h5py.File(path, "r")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise CorruptInputError(f"Cutout dataset {path} cannot be opened: {error}") from error
+        attributes = self._file.attrs
+        if attributes.get("schema") != SCHEMA or attributes.get("schema_version") != SCHEMA_VERSION:
+            self._file.close()
+            raise CorruptInputError(f"{path} is not a cutout dataset of version {SCHEMA_VERSION}.")
+        self.tract = int(attributes["tract"])
+        self.patch = int(attributes["patch"])
+        self.bands: tuple[str, ...] = tuple(json.loads(attributes["bands"]))
+        self.mask_planes = tuple(MaskPlane(**plane) for plane in json.loads(attributes["mask_planes"]))
+        self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
+        self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
+        self.crval = np.array(attributes["crval"])
+        self.crpix = np.array(attributes["crpix"])
+        self.cd = np.array(attributes["cd"])
+
+    def __enter__(self) -> CutoutDataset:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def psf_shape(self) -> tuple[int, int] | None:
+        """Rows and columns of the kernels; `None` if there are none."""
+        for name in self._file:
+            if "psf" in self._file[name]:
+                return tuple(self._file[name]["psf"].shape[2:])
+        return None
+
+    def count(self, size: int) -> int:
+        """Number of targets of one size.
+
+        Parameters
+        ----------
+        size
+            Side of the cutouts in pixels.
+
+        Returns
+        -------
+        count
+            0 if there are none.
+        """
+        name = f"size={size}"
+        return int(self._file[name]["row"].shape[0]) if name in self._file else 0
+
+    def read(self, size: int, name: str, index: slice = slice(None)) -> np.ndarray:
+        """Read values of some targets.
+
+        Parameters
+        ----------
+        size
+            Size group.
+        name
+            Dataset.
+        index
+            Range of targets.
+
+        Returns
+        -------
+        values
+            The first axis is the target.
+        """
+        return np.asarray(self._file[f"size={size}"][name][index])
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

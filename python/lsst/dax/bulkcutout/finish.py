@@ -1,0 +1,326 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The last job of a campaign: package what there is and say what is not.
+
+May be run any number of times; whatever it finds unchanged it leaves as it
+is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import socket
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from . import tables
+from .campaign import Campaign, Plan, write_atomically
+from .data_card import CARD_NAME, write_data_card
+from .errors import CorruptInputError, InternalError, TransientError, UserError
+from .manifest import (
+    CHECKSUMS_NAME,
+    MANIFEST_NAME,
+    STATUS_NAME,
+    Manifest,
+    ProductFile,
+    describe_file,
+    file_sha256,
+    read_manifest,
+    write_checksums,
+    write_manifest,
+)
+from .product_directory import claim_product_directory
+from .quantum_outputs import QuantumOutput, read_outputs
+from .repackage import ProductFilePlan, Repackager, plan_files
+from .request import load_request
+from .spool import Spool
+
+__all__ = ("COMPLETE", "PARTIAL", "TRY_AGAIN", "finish")
+
+_LOG = logging.getLogger(__name__)
+
+COMPLETE = 0
+"""Exit status: every row has its final answer."""
+
+PARTIAL = 2
+"""Exit status: some quanta did not finish; a restart may deliver more."""
+
+TRY_AGAIN = 75
+"""Exit status: storage failed or another ``finish`` is at work."""
+
+ROWS_PER_STATUS_GROUP = 1_000_000
+
+
+def finish(campaign: Campaign, *, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+    """Package the outputs of a campaign.
+
+    Parameters
+    ----------
+    campaign
+        The campaign; its quanta may have failed.
+    progress
+        Called with the number of rows that were packaged, and of all.
+
+    Returns
+    -------
+    status
+        `COMPLETE`, `PARTIAL` or `TRY_AGAIN`.
+    """
+    started = time.monotonic()
+    try:
+        with _lock(campaign):
+            manifest = _finish(campaign, progress)
+    except (TransientError, OSError) as error:
+        _LOG.error("Packaging failed and can be tried again: %s", error)
+        write_outcome(campaign, TRY_AGAIN, str(error))
+        return TRY_AGAIN
+    status = COMPLETE if manifest.complete else PARTIAL
+    write_outcome(campaign, status, "")
+    _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
+    return status
+
+
+def write_outcome(campaign: Campaign, status: int, message: str) -> None:
+    """Leave a note of how ``finish`` ended, for ``bulkcutout status``.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    status
+        Exit status.
+    message
+        What went wrong, if anything did.
+    """
+    outcome = {"status": status, "message": message, "time": _now()}
+    # On a full disk the note is lost, not the outcome.
+    with contextlib.suppress(OSError):
+        write_atomically(campaign.finish_log, json.dumps(outcome, indent=1) + "\n")
+
+
+def _finish(campaign: Campaign, progress: Callable[[int, int], None]) -> Manifest:
+    request = load_request(campaign.request)
+    plan = campaign.read_plan()
+    directory = Path(request.output)
+    claim_product_directory(directory, campaign)
+    outputs = read_outputs(campaign)
+    repackager = Repackager(request, campaign, plan, outputs)
+    files = list(plan_files(request, plan, campaign))
+    keys = {file.path: repackager.source_key(file) for file in files}
+    previous = _previous(directory)
+    if previous is not None and previous.execution.get("sources") == keys and _intact(directory, previous):
+        _LOG.info("The product is there already, from the same inputs.")
+        return previous
+    # From here to the end the directory holds no complete set: so no manifest.
+    (directory / MANIFEST_NAME).unlink(missing_ok=True)
+    (directory / CHECKSUMS_NAME).unlink(missing_ok=True)
+    counter = _Progress(progress, plan.targets)
+    data_files = [
+        file
+        for file in (
+            _reuse(previous, directory, planned, keys) or _write(repackager, planned, directory, counter)
+            for planned in files
+        )
+        if file is not None
+    ]
+    _remove_others(directory, {file.path for file in data_files})
+    counts = _write_status(campaign, repackager, files, directory)
+    status_file = describe_file(directory, STATUS_NAME, rows=plan.catalog_rows)
+    manifest = Manifest(
+        request_id=request.request_id,
+        request=request.model_dump(mode="json"),
+        bands=plan.bands,
+        rows=plan.catalog_rows,
+        counts=counts,
+        complete=not counts.get(tables.NOT_PROCESSED),
+        files=(*data_files, status_file),
+        execution=_execution(campaign, plan, outputs, keys),
+    )
+    manifest.check()
+    _check_rows(manifest, data_files)
+    write_data_card(directory, manifest)
+    manifest = manifest.model_copy(update={"files": (*manifest.files, describe_file(directory, CARD_NAME))})
+    write_checksums(directory, manifest.files)
+    write_manifest(directory, manifest)
+    return manifest
+
+
+def _previous(directory: Path) -> Manifest | None:
+    try:
+        return read_manifest(directory)
+    except (UserError, CorruptInputError):
+        return None
+
+
+def _intact(directory: Path, manifest: Manifest) -> bool:
+    return all(_is_same(directory, file) for file in manifest.files)
+
+
+def _is_same(directory: Path, file: ProductFile) -> bool:
+    path = directory / file.path
+    try:
+        return path.stat().st_size == file.bytes and file_sha256(path) == file.sha256
+    except FileNotFoundError:
+        return False
+
+
+def _reuse(
+    previous: Manifest | None, directory: Path, planned: ProductFilePlan, keys: Mapping[str, str]
+) -> ProductFile | None:
+    """A file that is there already and would come out the same."""
+    if previous is None or previous.execution.get("sources", {}).get(planned.path) != keys[planned.path]:
+        return None
+    found = [file for file in previous.files if file.path == planned.path]
+    return found[0] if found and _is_same(directory, found[0]) else None
+
+
+def _write(
+    repackager: Repackager, planned: ProductFilePlan, directory: Path, counter: _Progress
+) -> ProductFile | None:
+    rows = repackager.write(planned, directory, counter.add)
+    if not rows:
+        return None
+    return describe_file(directory, planned.path, rows=rows, size=planned.size, tract=planned.tract)
+
+
+def _remove_others(directory: Path, paths: set[str]) -> None:
+    """Remove data files of an earlier attempt that are not of this one, and
+    what a killed one has left.
+    """
+    for path in directory.glob("size=*/*"):
+        if path.relative_to(directory).as_posix() not in paths:
+            path.unlink()
+
+
+def _write_status(
+    campaign: Campaign, repackager: Repackager, files: Iterable[ProductFilePlan], directory: Path
+) -> dict[str, int]:
+    """Write one row for each row of the catalog, in order; gives the number
+    of rows by status.
+    """
+    refused = pq.ParquetFile(campaign.refused)
+    source = refused.schema_arrow
+    carried = tables.carried_fields(source)
+    schema = tables.status_schema(source.field("target_id").type, carried)
+    spool = Spool(campaign.scratch / "status", schema)
+    counts: Counter[str] = Counter()
+    temporary = directory / f".{STATUS_NAME}"
+    try:
+        for batch in _all_status_rows(refused, schema, carried, repackager, files):
+            counts.update(batch.column("status").to_pylist())
+            group = batch.column("row").to_numpy() // ROWS_PER_STATUS_GROUP
+            spool.add(group, np.zeros_like(group), batch)
+        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+            for group in spool.groups():
+                writer.write_table(pa.Table.from_batches(spool.read(group)).sort_by("row"))
+        temporary.replace(directory / STATUS_NAME)
+    except OSError as error:
+        raise TransientError(f"Cannot write {STATUS_NAME}: {error}") from error
+    finally:
+        refused.close()
+        spool.close()
+        temporary.unlink(missing_ok=True)
+    return dict(sorted(counts.items()))
+
+
+def _all_status_rows(
+    refused: pq.ParquetFile,
+    schema: pa.Schema,
+    carried: Iterable[pa.Field],
+    repackager: Repackager,
+    files: Iterable[ProductFilePlan],
+) -> Iterator[pa.RecordBatch]:
+    originals = {
+        name: tables.CARRIED_PREFIX + field.name
+        for name, field in zip(tables.status_names([field.name for field in carried]), carried, strict=True)
+    }
+    for batch in refused.iter_batches():
+        columns = []
+        for field in schema:
+            name = originals.get(field.name, field.name)
+            if name in batch.schema.names:
+                columns.append(batch.column(name).cast(field.type))
+            elif field.name == "bands":
+                columns.append(pa.array([""] * batch.num_rows, field.type))
+            else:
+                columns.append(pa.nulls(batch.num_rows, field.type))
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+    for file in files:
+        yield from repackager.statuses(file)
+
+
+def _check_rows(manifest: Manifest, data_files: Iterable[ProductFile]) -> None:
+    in_files = sum(file.rows or 0 for file in data_files)
+    if in_files != manifest.counts.get(tables.DELIVERED, 0):
+        raise InternalError(f"The data files have {in_files} rows, but {manifest.counts} were counted.")
+
+
+def _execution(
+    campaign: Campaign,
+    plan: Plan,
+    outputs: Mapping[tuple[int, int], QuantumOutput],
+    keys: Mapping[str, str],
+) -> dict[str, object]:
+    packages = ("lsst-dax-bulkcutout", "lsst-daf-butler", "lsst-pipe-base", "lsst-ctrl-bps", "numpy", "h5py")
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "campaign": str(campaign.root),
+        "runs": sorted({output.run for output in outputs.values()}),
+        "finished": _now(),
+        "host": socket.gethostname(),
+        "versions": versions,
+        "quanta": {"all": len(outputs), "done": sum(output.done for output in outputs.values())},
+        "warnings": list(plan.warnings),
+        "inputs": {key: path for output in outputs.values() for key, path in sorted(output.inputs.items())},
+        "sources": dict(keys),
+    }
+
+
+class _Progress:
+    """Counts rows."""
+
+    def __init__(self, report: Callable[[int, int], None], total: int) -> None:
+        self._report = report
+        self._total = total
+        self._done = 0
+
+    def add(self, rows: int) -> None:
+        self._done += rows
+        self._report(self._done, self._total)
+
+
+@contextlib.contextmanager
+def _lock(campaign: Campaign) -> Iterator[None]:
+    """Keep a second ``finish`` of the same campaign out."""
+    campaign.scratch.mkdir(parents=True, exist_ok=True)
+    with (campaign.root / "finish.lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise TransientError(f"Another process is finishing campaign {campaign.root}.") from None
+        try:
+            yield
+        finally:
+            shutil.rmtree(campaign.scratch, ignore_errors=True)
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -1,0 +1,124 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""What the quanta of a campaign have left in its datastore.
+
+Answers come from the graphs and the files alone: no registry is asked, so
+that this works in any job and however a run has ended.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from lsst.daf.butler import DatasetRef, Quantum, QuantumBackedButler
+from lsst.daf.butler.datastore.record_data import DatastoreRecordData
+from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+
+from .campaign import Campaign
+from .cutout_formatter import STORAGE_CLASS
+from .zipfile_fault import mend_zipfile
+
+__all__ = ("QuantumOutput", "read_outputs")
+
+
+@dataclasses.dataclass(frozen=True)
+class QuantumOutput:
+    """The state of one patch of a campaign."""
+
+    tract: int
+    """Tract identifier."""
+
+    patch: int
+    """Patch identifier."""
+
+    done: bool
+    """Whether a quantum of this patch has run to its end: both the cutout
+    dataset and the metadata are there.  One without the other is what a
+    killed quantum leaves."""
+
+    path: Path | None
+    """The cutout dataset, if the quantum is done."""
+
+    dataset_id: str
+    """Identifier (UUID) of the cutout dataset."""
+
+    run: str
+    """Run that the cutout dataset belongs to."""
+
+    inputs: dict[str, str]
+    """Where the input images are, by dataset identifier."""
+
+
+def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
+    """Look up the outputs of all quanta.
+
+    Parameters
+    ----------
+    campaign
+        A campaign with at least one graph.
+
+    Returns
+    -------
+    outputs
+        The state of every patch that any graph has, by tract and patch,
+        ascending.  Where several attempts are done, the first one counts: it
+        is what a product may already have been made from.
+    """
+    found: dict[tuple[int, int], QuantumOutput] = {}
+    for path in campaign.graph_files():
+        for output in _read_attempt(campaign, path):
+            place = (output.tract, output.patch)
+            if place not in found or not found[place].done:
+                found[place] = output
+    return dict(sorted(found.items()))
+
+
+def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
+    with mend_zipfile():
+        graph = PredictedQuantumGraph.read_execution_quanta(str(path))
+        quanta = list(graph.build_execution_quanta().values())
+    inputs = [ref for quantum in quanta for refs in quantum.inputs.values() for ref in refs]
+    outputs = [ref for quantum in quanta for refs in quantum.outputs.values() for ref in refs]
+    with QuantumBackedButler.from_predicted(
+        str(campaign.butler_config),
+        predicted_inputs=[ref.id for ref in inputs],
+        predicted_outputs=[ref.id for ref in outputs],
+        dimensions=graph.pipeline_graph.universe,
+        datastore_records=DatastoreRecordData.merge_mappings(
+            *(quantum.datastore_records for quantum in quanta)
+        ),
+        dataset_types={node.name: node.dataset_type for node in graph.pipeline_graph.dataset_types.values()},
+    ) as butler:
+        stored = butler.stored_many([ref for quantum in quanta for ref in _wanted(quantum)])
+        results = []
+        for quantum in quanta:
+            cutouts, metadata = _wanted(quantum)
+            done = stored[cutouts] and stored[metadata]
+            assert quantum.dataId is not None
+            results.append(
+                QuantumOutput(
+                    tract=int(quantum.dataId["tract"]),
+                    patch=int(quantum.dataId["patch"]),
+                    done=done,
+                    path=Path(butler.getURI(cutouts).ospath) if done else None,
+                    dataset_id=str(cutouts.id),
+                    run=cutouts.run,
+                    inputs={
+                        str(ref.id): butler.getURI(ref).ospath
+                        for refs in quantum.inputs.values()
+                        for ref in refs
+                    },
+                )
+            )
+    return results
+
+
+def _wanted(quantum: Quantum) -> tuple[DatasetRef, DatasetRef]:
+    """The cutout dataset and the metadata of a quantum."""
+    refs = [ref for refs in quantum.outputs.values() for ref in refs]
+    (cutouts,) = [ref for ref in refs if ref.datasetType.storageClass_name == STORAGE_CLASS]
+    (metadata,) = [ref for ref in refs if ref.datasetType.name.endswith("_metadata")]
+    return cutouts, metadata

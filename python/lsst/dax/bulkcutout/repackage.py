@@ -1,0 +1,513 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Cutout datasets of patches become the data files of the product.
+
+What belongs into which file follows from the target table alone, so that it
+is the same however many quanta have failed.  Memory is bounded by
+`BLOCK_BYTES`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from . import tables
+from .campaign import Campaign, Plan
+from .cutout_dataset import BAND_COLUMNS, CutoutDataset
+from .errors import InternalError
+from .formats import FORMATS, writer_class
+from .formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
+from .masks import merge_mask_planes, reencode_mask
+from .quantum_outputs import QuantumOutput
+from .request import CutoutRequest
+from .target_table import read_targets
+
+__all__ = ("Piece", "ProductFilePlan", "Repackager", "plan_files", "rows_per_file")
+
+_LOG = logging.getLogger(__name__)
+
+BLOCK_BYTES = 64 * 1024 * 1024
+"""Pixels that are moved at a time."""
+
+PSF_SIDE_ALLOWANCE = 51
+"""Side of the PSF kernels that is assumed where file sizes are planned, which
+is before any file was read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """Consecutive targets of one patch and size."""
+
+    patch: int
+    """Patch identifier."""
+
+    start: int
+    """First target, counted among those of the patch and size."""
+
+    stop: int
+    """Target after the last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ProductFilePlan:
+    """What may go into one data file."""
+
+    path: str
+    """Path relative to the product."""
+
+    tract: int
+    """Tract identifier."""
+
+    size: int
+    """Side of the cutouts in pixels."""
+
+    pieces: tuple[Piece, ...]
+    """Targets, in the order of the file."""
+
+
+def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
+    """Most rows that a data file may have.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    size
+        Side of the cutouts in pixels.
+    n_bands
+        Length of the band axis.
+
+    Returns
+    -------
+    rows
+        At least one.
+    """
+    planes = sum(plane in request.planes for plane in ("image", "variance", "mask"))
+    psf = PSF_SIDE_ALLOWANCE**2 if "psf" in request.planes else 0
+    row_bytes = 4 * n_bands * (planes * size * size + psf)
+    limits = request.partition
+    return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // row_bytes))
+
+
+def plan_files(request: CutoutRequest, plan: Plan, campaign: Campaign) -> Iterator[ProductFilePlan]:
+    """Divide the targets of a campaign among files.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    plan
+        The campaign's plan.
+    campaign
+        The campaign, for its target table.
+
+    Yields
+    ------
+    file
+        Files by tract, then size, then number.
+    """
+    suffix = FORMATS[request.formats[0]].suffix
+    for tract in plan.tracts:
+        counts = _count_by_patch(campaign.targets / tract.path)
+        for size in sorted(tract.rows_by_size):
+            limit = rows_per_file(request, size=size, n_bands=len(plan.bands))
+            patches = [(patch, n) for (patch, this), n in sorted(counts.items()) if this == size]
+            for number, pieces in enumerate(_divide(patches, limit)):
+                name = f"cutouts_size{size}_tract{tract.tract}_{number:04d}{suffix}"
+                yield ProductFilePlan(f"size={size}/{name}", tract.tract, size, pieces)
+
+
+class Repackager:
+    """Writes data files from cutout datasets.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    campaign
+        The campaign.
+    plan
+        Its plan.
+    outputs
+        State of the quanta by tract and patch.
+    """
+
+    def __init__(
+        self,
+        request: CutoutRequest,
+        campaign: Campaign,
+        plan: Plan,
+        outputs: Mapping[tuple[int, int], QuantumOutput],
+    ) -> None:
+        self._request = request
+        self._campaign = campaign
+        self._plan = plan
+        self._outputs = outputs
+        self._tracts = {tract.tract: tract for tract in plan.tracts}
+        mask_tables = []
+        psf_shapes = []
+        for output in outputs.values():
+            if output.path is not None:
+                with CutoutDataset(output.path) as dataset:
+                    mask_tables.append(dataset.mask_planes)
+                    psf_shapes.append(dataset.psf_shape)
+        self._mask_planes = merge_mask_planes(list(dict.fromkeys(mask_tables)))
+        shapes = [shape for shape in psf_shapes if shape is not None]
+        self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None
+
+    def source_key(self, file: ProductFilePlan) -> str:
+        """Identify all that the contents of a file depend on.
+
+        Parameters
+        ----------
+        file
+            The file.
+
+        Returns
+        -------
+        key
+            A checksum: two files with the same key have the same bytes.
+        """
+        sources = [self._outputs.get((file.tract, piece.patch)) for piece in file.pieces]
+        parts = {
+            "request": self._plan.request_fingerprint,
+            "bands": self._plan.bands,
+            "targets": self._tracts[file.tract].sha256,
+            "pieces": [dataclasses.astuple(piece) for piece in file.pieces],
+            "sources": [source.dataset_id if source and source.done else "" for source in sources],
+            "mask_planes": [dataclasses.astuple(plane) for plane in self._mask_planes],
+            "psf_shape": self._psf_shape,
+            "writer": WRITER_VERSION,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def statuses(self, file: ProductFilePlan) -> Iterator[pa.RecordBatch]:
+        """What becomes of each target of a file.
+
+        Parameters
+        ----------
+        file
+            The file.
+
+        Yields
+        ------
+        rows
+            Rows of `tables.status_schema`, in the order of the target table.
+        """
+        index = 0
+        for piece in file.pieces:
+            with self._open(file, piece) as source:
+                offset = piece.start
+                for rows in self._targets(file, piece):
+                    part = slice(offset, offset + rows.num_rows)
+                    offset += rows.num_rows
+                    answer = _answer(source, file, piece, part, rows, self._plan.bands)
+                    n = int(answer.delivered.sum())
+                    yield _status_rows(rows, file, answer, index)
+                    index += n
+
+    def write(self, file: ProductFilePlan, directory: Path, progress: Callable[[int], None]) -> int:
+        """Write a data file.
+
+        Parameters
+        ----------
+        file
+            What goes into it.
+        directory
+            Directory of the product.
+        progress
+            Called with the number of rows of each block that was written.
+
+        Returns
+        -------
+        rows
+            Number of cutouts; no file is written if there are none.
+
+        Raises
+        ------
+        TransientError
+            Raised if the disk takes no more.
+        """
+        selected: list[np.ndarray] = []
+        provenance = []
+        for piece in file.pieces:
+            with self._open(file, piece) as source:
+                delivered = np.zeros(piece.stop - piece.start, dtype=bool)
+                if source is not None:
+                    status = source.read(file.size, "band_status", slice(piece.start, piece.stop))
+                    delivered = (status == tables.BAND_OK).any(axis=1)
+                    if delivered.any():
+                        provenance.append(
+                            PatchProvenance(file.tract, piece.patch, source.inputs, source.backgrounds)
+                        )
+                selected.append(delivered)
+        n_rows = int(sum(each.sum() for each in selected))
+        if not n_rows:
+            return 0
+        layout = self._layout(file, tuple(provenance))
+        start = 0
+        writer = writer_class(self._request.formats[0])
+        with writer(directory / file.path, layout, n_rows) as product:
+            for piece, delivered in zip(file.pieces, selected, strict=True):
+                if not delivered.any():
+                    continue
+                with self._open(file, piece) as source:
+                    assert source is not None
+                    offset = 0
+                    for rows in self._targets(file, piece, max_rows=self._block_rows(file.size)):
+                        keep = delivered[offset : offset + rows.num_rows]
+                        part = slice(piece.start + offset, piece.start + offset + rows.num_rows)
+                        offset += rows.num_rows
+                        if keep.any():
+                            product.write(start, self._columns(source, layout, rows, part, keep))
+                            start += int(keep.sum())
+                            progress(int(keep.sum()))
+        return n_rows
+
+    def _open(self, file: ProductFilePlan, piece: Piece) -> _Source:
+        output = self._outputs.get((file.tract, piece.patch))
+        return _Source(output.path if output is not None else None)
+
+    def _targets(
+        self, file: ProductFilePlan, piece: Piece, *, max_rows: int | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Target rows of a piece."""
+        tract = self._tracts[file.tract]
+        offset = 0
+        for batch in read_targets(self._campaign.targets / tract.path, piece.patch):
+            rows = batch.filter(pa.array(batch.column("size_pixels").to_numpy() == file.size))
+            first, last = max(piece.start, offset), min(piece.stop, offset + rows.num_rows)
+            step = max_rows or max(1, last - first)
+            for start in range(first, last, step):
+                yield rows.slice(start - offset, min(step, last - start))
+            offset += rows.num_rows
+
+    def _block_rows(self, size: int) -> int:
+        return max(1, BLOCK_BYTES // (4 * len(self._plan.bands) * size * size))
+
+    def _layout(self, file: ProductFilePlan, provenance: tuple[PatchProvenance, ...]) -> ProductLayout:
+        schema = pq.read_schema(self._campaign.targets / self._tracts[file.tract].path)
+        request = self._request
+        return ProductLayout(
+            size=file.size,
+            bands=self._plan.bands,
+            planes=request.planes,
+            psf_shape=self._psf_shape,
+            mask_planes=self._mask_planes,
+            id_type=schema.field("target_id").type,
+            carried=tables.carried_fields(schema),
+            dataset_type=request.dataset_type,
+            skymap=self._plan.skymap,
+            request_id=request.request_id,
+            survey=request.labels.survey,
+            instrument=request.labels.instrument,
+            release=request.labels.release,
+            provenance=provenance,
+        )
+
+    def _columns(
+        self,
+        source: CutoutDataset,
+        layout: ProductLayout,
+        rows: pa.RecordBatch,
+        part: slice,
+        keep: np.ndarray,
+    ) -> dict[str, object]:
+        """Values of a block, by dataset of the product."""
+        size, n = layout.size, int(keep.sum())
+        read = functools.partial(_read_kept, source, size, part, keep)
+        rows = rows.filter(pa.array(keep))
+        if not np.array_equal(read("row"), rows.column("row").to_numpy()):
+            raise InternalError(
+                f"The cutout dataset of tract {source.tract}, patch {source.patch} is not of these targets."
+            )
+        x, y, x0, y0 = (read(name) for name in ("x", "y", "x0", "y0"))
+        crpix = source.crpix + 1.0 - np.stack([x0, y0], axis=1)
+        scale = np.sqrt(abs(np.linalg.det(source.cd))) * 3600.0
+        n_bands = len(layout.bands)
+        columns: dict[str, object] = {
+            "catalog/row": rows.column("row").to_numpy(),
+            "catalog/object_id": rows.column("target_id"),
+            "catalog/ra": rows.column("ra").to_numpy(),
+            "catalog/dec": rows.column("dec").to_numpy(),
+            "catalog/tract": np.full(n, source.tract, dtype=np.int32),
+            "catalog/patch": np.full(n, source.patch, dtype=np.int32),
+            "catalog/x": x,
+            "catalog/y": y,
+            "catalog/x_cutout": x - x0,
+            "catalog/y_cutout": y - y0,
+            "images/pixel_scale": np.full((n, n_bands), scale, dtype=np.float32),
+            "images/band_present": read("band_status") != tables.BAND_NO_DATASET,
+            "images/psf_cell": read("psf_cell"),
+            "wcs/crval": np.broadcast_to(source.crval, (n, 2)),
+            "wcs/crpix": crpix,
+            "wcs/cd": np.broadcast_to(source.cd, (n, 2, 2)),
+            **{f"images/{name}": read(name) for name in BAND_COLUMNS},
+        }
+        for field in layout.carried:
+            columns[f"carried/{field.name}"] = rows.column(tables.CARRIED_PREFIX + field.name)
+        for plane, path in (("image", "images/flux"), ("variance", "images/variance")):
+            if path in layout.columns:
+                columns[path] = read(plane)
+        if "images/mask" in layout.columns:
+            columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._mask_planes)
+        if layout.psf_shape is not None and "images/psf" in layout.columns:
+            columns["images/psf"] = _pad_kernels(read("psf"), layout.psf_shape)
+        return columns
+
+
+class _Source:
+    """A cutout dataset for the time of a ``with``, or nothing at all."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._dataset = CutoutDataset(path) if path is not None else None
+
+    def __enter__(self) -> CutoutDataset | None:
+        return self._dataset
+
+    def __exit__(self, *_: object) -> None:
+        if self._dataset is not None:
+            self._dataset.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Answer:
+    """What becomes of some targets of one piece."""
+
+    status: list[str]
+    reason: list[str | None]
+    delivered: np.ndarray
+    valid_fraction: np.ndarray
+    bands: list[str]
+
+
+def _answer(
+    source: CutoutDataset | None,
+    file: ProductFilePlan,
+    piece: Piece,
+    part: slice,
+    rows: pa.RecordBatch,
+    bands: Sequence[str],
+) -> _Answer:
+    n = rows.num_rows
+    place = f"tract {file.tract}, patch {piece.patch}"
+    if source is None:
+        return _Answer(
+            status=[tables.NOT_PROCESSED] * n,
+            reason=[f"The job for {place} did not finish; restart the campaign."] * n,
+            delivered=np.zeros(n, dtype=bool),
+            valid_fraction=np.full(n, np.nan),
+            bands=[""] * n,
+        )
+    band_status = source.read(file.size, "band_status", part)
+    good = band_status == tables.BAND_OK
+    delivered = good.any(axis=1)
+    failed = ~delivered & (band_status == tables.BAND_READ_FAILED).any(axis=1)
+    kind = np.where(delivered, 0, np.where(failed, 1, 2))
+    names = (tables.DELIVERED, tables.READ_FAILED, tables.NO_DATA)
+    reasons = (
+        None,
+        f"The images of {place} are damaged at this position.",
+        f"No pixel of the cutout has data in the images of {place}.",
+    )
+    # There are few sets of bands, whatever the number of rows.
+    sets, members = np.unique(good, axis=0, return_inverse=True)
+    joined = [",".join(band for band, has in zip(bands, each, strict=True) if has) for each in sets.tolist()]
+    best = source.read(file.size, "valid_fraction", part).max(axis=1).astype(np.float64)
+    return _Answer(
+        status=[names[k] for k in kind.tolist()],
+        reason=[reasons[k] for k in kind.tolist()],
+        delivered=delivered,
+        valid_fraction=best,
+        bands=[joined[m] for m in members.reshape(-1).tolist()],
+    )
+
+
+def _status_rows(rows: pa.RecordBatch, file: ProductFilePlan, answer: _Answer, index: int) -> pa.RecordBatch:
+    id_type = rows.schema.field("target_id").type
+    carried = tables.carried_fields(rows.schema)
+    schema = tables.status_schema(id_type, carried)
+    n = rows.num_rows
+    place = index + np.cumsum(answer.delivered) - 1
+    columns: dict[str, Any] = {
+        "status": answer.status,
+        "reason": answer.reason,
+        "file": [file.path if each else None for each in answer.delivered.tolist()],
+        "index": pa.array(place, mask=~answer.delivered),
+        "valid_fraction": pa.array(answer.valid_fraction, mask=np.isnan(answer.valid_fraction)),
+        "bands": answer.bands,
+        "size_pixels": pa.array(np.full(n, file.size, dtype=np.int32)),
+    }
+    names = tables.status_names([field.name for field in carried])
+    for name, field in zip(names, carried, strict=True):
+        columns[name] = rows.column(tables.CARRIED_PREFIX + field.name)
+    arrays = []
+    for field in schema:
+        values = columns.get(field.name)
+        if values is None:
+            values = rows.column(field.name)
+        arrays.append(pa.array(values, field.type) if isinstance(values, list) else values.cast(field.type))
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
+
+
+def _count_by_patch(path: Path) -> Counter[tuple[int, int]]:
+    """Number of targets by patch and size."""
+    counts: Counter[tuple[int, int]] = Counter()
+    with pq.ParquetFile(path) as file:
+        for group in range(file.num_row_groups):
+            columns = file.read_row_group(group, columns=["patch", "size_pixels"])
+            patch = columns["patch"][0].as_py()
+            sizes, n = np.unique(columns["size_pixels"].to_numpy(), return_counts=True)
+            counts.update(
+                {(patch, size): many for size, many in zip(sizes.tolist(), n.tolist(), strict=True)}
+            )
+    return counts
+
+
+def _divide(patches: Sequence[tuple[int, int]], limit: int) -> Iterator[tuple[Piece, ...]]:
+    """Cut the row of all patches' targets into lengths of ``limit``."""
+    pieces: list[Piece] = []
+    room = limit
+    for patch, n in patches:
+        start = 0
+        while start < n:
+            stop = min(n, start + room)
+            pieces.append(Piece(patch, start, stop))
+            room -= stop - start
+            start = stop
+            if room == 0:
+                yield tuple(pieces)
+                pieces, room = [], limit
+    if pieces:
+        yield tuple(pieces)
+
+
+def _read_kept(source: CutoutDataset, size: int, part: slice, keep: np.ndarray, name: str) -> np.ndarray:
+    values = source.read(size, name, part)
+    return values if keep.all() else values[keep]
+
+
+def _pad_kernels(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bring kernels to a larger shape with their centre at [ky//2, kx//2]."""
+    ky, kx = kernels.shape[2:]
+    if (ky, kx) == shape:
+        return kernels
+    padded = np.zeros((*kernels.shape[:2], *shape), dtype=kernels.dtype)
+    y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
+    padded[:, :, y0 : y0 + ky, x0 : x0 + kx] = kernels
+    padded[np.isnan(kernels).any(axis=(2, 3))] = np.nan
+    return padded

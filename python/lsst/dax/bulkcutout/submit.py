@@ -1,0 +1,166 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Request and site become a campaign directory, which BPS then runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .campaign import Campaign, write_atomically
+from .errors import UserError, did_you_mean
+from .product_directory import claim_product_directory
+from .request import load_request
+from .zipfile_fault import mend_zipfile
+
+__all__ = ("CONFIG_DIRECTORY", "find_campaign", "prepare", "run_bps", "site_names")
+
+_LOG = logging.getLogger(__name__)
+
+CONFIG_DIRECTORY = Path(__file__).parent / "config"
+
+_SAFE_PATH = re.compile(r"[A-Za-z0-9._/+\-=,@]+")
+
+
+def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> Campaign:
+    """Make the directory of a new campaign.
+
+    Parameters
+    ----------
+    request_file
+        The request, YAML or JSON.
+    site
+        Name of a site, one of `site_names`, or a path to a BPS configuration.
+    directory
+        Directory of the campaign; beside the output if `None`.
+
+    Returns
+    -------
+    campaign
+        The campaign, ready for `run_bps`.
+
+    Raises
+    ------
+    UserError
+        Raised if request, output, site or directory are not fit for it.
+    """
+    request = load_request(request_file)
+    output = Path(request.output)
+    root = (directory or output.with_name(f"{output.name}.campaign")).absolute()
+    if not _SAFE_PATH.fullmatch(str(root)):
+        raise UserError(
+            f"The campaign directory {root} becomes part of command lines: use letters, digits and ._/+-=,@ "
+            "only, or name another one with --campaign."
+        )
+    campaign = Campaign(root)
+    if campaign.request.exists():
+        raise UserError(
+            f"{root} is a campaign already: `bulkcutout restart {root}` goes on with it; name another "
+            "directory with --campaign for a new one."
+        )
+    site_config = _site_config(site)
+    claim_product_directory(output, campaign)
+    root.mkdir(parents=True, exist_ok=True)
+    write_bps_config(campaign, site_config)
+    write_atomically(campaign.request, request.to_yaml())
+    return campaign
+
+
+def write_bps_config(campaign: Campaign, site_config: Path) -> None:
+    """Write what ``bps submit`` takes.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    site_config
+        BPS configuration of the site.
+    """
+    config: dict[str, Any] = {
+        "includeConfigs": [str(CONFIG_DIRECTORY / "bulkcutout_bps.yaml"), str(site_config)],
+        "campaignDir": str(campaign.root),
+        "bulkcutoutCommand": _own_command(),
+    }
+    write_atomically(campaign.bps_config, yaml.safe_dump(config, sort_keys=False))
+
+
+def run_bps(campaign: Campaign) -> None:
+    """Submit a campaign, as ``bps submit`` does.
+
+    Parameters
+    ----------
+    campaign
+        A prepared campaign.  If it has run before, only what has not
+        finished is done.
+
+    Notes
+    -----
+    Returns when the jobs are with the workflow system; with Parsl, which runs
+    in this process, when they have ended.
+    """
+    from lsst.ctrl.bps.drivers import submit_driver
+
+    # Parsl and HTCondor find their own programs by PATH.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    with mend_zipfile():
+        submit_driver(str(campaign.bps_config))
+
+
+def find_campaign(path: Path) -> Campaign:
+    """Find the campaign that a user names.
+
+    Parameters
+    ----------
+    path
+        Directory of a campaign or of a product.
+
+    Returns
+    -------
+    campaign
+        The campaign.
+
+    Raises
+    ------
+    UserError
+        Raised if there is none.
+    """
+    candidates = [path, path.with_name(f"{path.name}.campaign")]
+    for candidate in candidates:
+        campaign = Campaign(candidate.absolute())
+        if campaign.request.exists() or campaign.plan.exists():
+            return campaign
+    raise UserError(f"{path} is not the directory of a campaign, which has a file request.yaml in it.")
+
+
+def site_names() -> list[str]:
+    """Names of the sites that come with the package."""
+    return sorted(path.stem for path in (CONFIG_DIRECTORY / "sites").glob("*.yaml"))
+
+
+def _site_config(site: str) -> Path:
+    if os.sep in site or site.endswith((".yaml", ".yml")):
+        path = Path(site).absolute()
+        if not path.is_file():
+            raise UserError(f"There is no site configuration {path}.")
+        return path
+    if site not in site_names():
+        raise UserError(
+            f"No site is called {site!r}{did_you_mean(site, site_names())}: the sites are "
+            f"{', '.join(site_names())}; or give the path of a BPS configuration."
+        )
+    return CONFIG_DIRECTORY / "sites" / f"{site}.yaml"
+
+
+def _own_command() -> str:
+    """The command line program of this very installation."""
+    beside = Path(sys.executable).with_name("bulkcutout")
+    return str(beside) if beside.exists() else shutil.which("bulkcutout") or "bulkcutout"

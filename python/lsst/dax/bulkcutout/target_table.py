@@ -1,0 +1,169 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The target table: one Parquet file per tract, row groups by patch."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from .campaign import TractPlan
+from .errors import InternalError
+from .manifest import file_sha256
+
+__all__ = ("TargetTableWriter", "read_targets", "sha256_of", "target_patches")
+
+ROW_GROUP_ROWS = 250_000
+
+
+class TargetTableWriter:
+    """Writes target files; patches come in ascending order.
+
+    Parameters
+    ----------
+    directory
+        Where to put the files; made if need be.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._writer: pq.ParquetWriter | None = None
+        self._tract = -1
+        self._patches = 0
+        self._sizes: Counter[int] = Counter()
+        self._tracts: list[TractPlan] = []
+        directory.mkdir(parents=True, exist_ok=True)
+
+    def write(self, tract: int, patch: int, rows: Iterable[pa.RecordBatch]) -> None:
+        """Write the targets of one patch.
+
+        Parameters
+        ----------
+        tract, patch
+            Where the targets are; each pair comes once, in ascending order.
+        rows
+            The targets, in the order of the catalog.
+        """
+        if tract != self._tract:
+            self._finish_tract()
+            self._tract = tract
+        self._patches += 1
+        for batch in rows:
+            if self._writer is None:
+                self._writer = pq.ParquetWriter(
+                    self._directory / self._name(tract), batch.schema, compression="zstd"
+                )
+            for value in pc.value_counts(batch.column("size_pixels")):
+                self._sizes[value["values"].as_py()] += value["counts"].as_py()
+            self._writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+
+    def close(self) -> tuple[TractPlan, ...]:
+        """Finish the last file.
+
+        Returns
+        -------
+        tracts
+            The files that were written, by tract.
+        """
+        self._finish_tract()
+        return tuple(self._tracts)
+
+    @staticmethod
+    def _name(tract: int) -> str:
+        return f"tract={tract}.parquet"
+
+    def _finish_tract(self) -> None:
+        if self._writer is None:
+            return
+        self._writer.close()
+        self._writer = None
+        path = self._directory / self._name(self._tract)
+        self._tracts.append(
+            TractPlan(
+                tract=self._tract,
+                path=path.name,
+                bytes=path.stat().st_size,
+                sha256=file_sha256(path),
+                patches=self._patches,
+                rows_by_size=dict(sorted(self._sizes.items())),
+            )
+        )
+        self._patches, self._sizes = 0, Counter()
+
+
+def read_targets(path: Path, patch: int | None = None) -> Iterator[pa.RecordBatch]:
+    """Read targets of one tract.
+
+    Parameters
+    ----------
+    path
+        Target file.
+    patch
+        Patch whose targets are wanted; all if `None`.
+
+    Yields
+    ------
+    targets
+        Rows by patch, then in the order of the catalog; at most
+        `ROW_GROUP_ROWS` at a time.
+
+    Raises
+    ------
+    InternalError
+        Raised if a row group holds more than one patch.
+    """
+    with pq.ParquetFile(path) as file:
+        for group, (_, found) in enumerate(_places(file)):
+            if patch is None or found == patch:
+                yield from file.read_row_group(group).combine_chunks().to_batches()
+
+
+def target_patches(path: Path) -> list[tuple[int, int]]:
+    """Patches that have targets in a target file.
+
+    Parameters
+    ----------
+    path
+        Target file.
+
+    Returns
+    -------
+    patches
+        Tract and patch, each once, ascending.
+    """
+    with pq.ParquetFile(path) as file:
+        return sorted(set(_places(file)))
+
+
+def _places(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:
+    """Tract and patch of each row group, from its statistics alone."""
+    columns = [file.schema_arrow.get_field_index(name) for name in ("tract", "patch")]
+    for group in range(file.num_row_groups):
+        statistics = [file.metadata.row_group(group).column(column).statistics for column in columns]
+        if any(each is None or each.min != each.max for each in statistics):
+            raise InternalError(f"Row group {group} of a target file does not belong to one patch.")
+        yield int(statistics[0].min), int(statistics[1].min)
+
+
+def sha256_of(data: bytes) -> str:
+    """Checksum of a small text.
+
+    Parameters
+    ----------
+    data
+        The bytes.
+
+    Returns
+    -------
+    digest
+        SHA-256, hexadecimal.
+    """
+    return hashlib.sha256(data).hexdigest()
