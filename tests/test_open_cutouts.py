@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 from pathlib import Path
@@ -17,7 +18,8 @@ import pytest
 from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.formats import cutouts as cutouts_module
-from lsst.dax.bulkcutout.tests.products import SmallProduct
+from lsst.dax.bulkcutout.formats.hdf5 import HDF5Writer
+from lsst.dax.bulkcutout.tests.products import SmallProduct, blank_columns
 
 # Catalog rows in the order of the file: patch 3, then patch 4.
 ROWS = [0, 1, 5, 6, 3, 4, 8]
@@ -206,6 +208,16 @@ def test_product_without_cutouts_is_empty(tmp_path: Path) -> None:
         assert list(cutouts) == []
         assert cutouts.by_id(3) == []
         assert cutouts.near(10, 10, 1e6) == []
+
+
+def test_file_without_rows_is_empty(copy: Path) -> None:
+    layout = dataclasses.replace(SmallProduct(copy).layout(16), carried=())
+    with HDF5Writer(copy / "size=16" / "none.hdf5", layout, 0) as writer:
+        writer.write(0, blank_columns(layout, 0))
+    assert len(open_cutouts(copy / "size=16" / "none.hdf5")) == 0
+    with open_cutouts(copy) as cutouts:
+        assert [cutout.row for cutout in cutouts] == ROWS
+        assert [cutout.row for cutout in cutouts.by_id(9_000_000_021)] == [3]
 
 
 def test_path_without_product_says_what_to_give(tmp_path: Path) -> None:

@@ -105,6 +105,24 @@ class HDF5Reader:
             values = np.asarray(dataset[index])
             return np.strings.decode(values, "utf-8") if values.dtype.kind == "S" else values
 
+    def kind(self, path: str) -> tuple[str, tuple[int, ...]]:
+        """Tell type and shape of a dataset.
+
+        Parameters
+        ----------
+        path
+            Path of the dataset.
+
+        Returns
+        -------
+        kind
+            Name of numpy's type, or ``text``.
+        shape
+            Its shape.
+        """
+        dataset = self._dataset(path)
+        return ("text" if dataset.dtype.kind in "SO" else dataset.dtype.name, tuple(dataset.shape))
+
     def attributes(self, path: str) -> dict[str, str]:
         """Read unit and description of a dataset.
 

@@ -131,6 +131,8 @@ class SmallProduct:
         files = []
         for size in self.sizes:
             of_size = [row for row in rows if row["size_pixels"] == size and row["status"] == "delivered"]
+            if not of_size:
+                continue
             of_size.sort(key=lambda row: (row["patch"], row["row"]))
             path = f"size={size}/cutouts_size{size}_tract{_TRACT}_0000.hdf5"
             self._write_file(path, size, of_size)

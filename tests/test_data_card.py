@@ -1,0 +1,113 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The README.md of a product."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+from pathlib import Path
+
+import h5py
+import pytest
+
+from lsst.dax.bulkcutout.data_card import data_card, write_data_card
+from lsst.dax.bulkcutout.manifest import read_manifest
+from lsst.dax.bulkcutout.tests.products import SmallProduct
+
+
+@pytest.fixture(scope="module")
+def product(tmp_path_factory: pytest.TempPathFactory) -> SmallProduct:
+    return SmallProduct(tmp_path_factory.mktemp("product")).make()
+
+
+@pytest.fixture(scope="module")
+def card(product: SmallProduct) -> str:
+    return data_card(product.out, read_manifest(product.out))
+
+
+def snippet(card: str) -> str:
+    (code,) = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
+    return code
+
+
+@pytest.mark.parametrize("planes", [("image", "variance", "mask", "psf"), ("mask",), ("psf",)])
+def test_snippet_opens_the_product(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planes: tuple[str, ...]
+) -> None:
+    """It is run where the card lies, as a reader would."""
+    out = SmallProduct(tmp_path, planes=planes).make().out
+    code = snippet(write_data_card(out, read_manifest(out)).read_text())
+    assert len(code.splitlines()) == 3
+    monkeypatch.chdir(out)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(code, {})
+    assert "RA---TAN" in printed.getvalue()
+
+
+def test_snippet_works_where_nothing_was_delivered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    product = SmallProduct(tmp_path, empty=True).make()
+    monkeypatch.chdir(product.out)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        exec(snippet(data_card(product.out, read_manifest(product.out))), {})
+    assert printed.getvalue() == "0\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "nJy",
+        "zero point is 31.4",
+        "0.2 arcsec",
+        "zero-based",
+        "`RA---TAN`",
+        "no covariance",
+        "some input image had it",
+        "`object` has been subtracted",
+        "bands g, r, i",
+        "| `outside_footprint` | 2 | The position lies outside",
+        "| all | 9 |",
+        "| `size=16/cutouts_size16_tract7_0000.hdf5` | 7 |",
+        "| `SATURATED` | 3 | At least one input was saturated here. |",
+        "| `carried/flux_r` | float32 | nJy | Flux in the catalog. |",
+        "| `images/flux` | float32 (3, 16, 16) | nJy |",
+        "`[2, 3]`",
+        "Cite LSST DP9",
+    ],
+)
+def test_card_says(card: str, said: str) -> None:
+    assert said in card
+
+
+def test_card_depends_on_the_contents_alone(card: str, tmp_path: Path) -> None:
+    """Another directory, another run, another host: the same text."""
+    product = SmallProduct(tmp_path / "some" / "where").make()
+    manifest = read_manifest(product.out).model_copy(update={"execution": {"host": "elsewhere"}})
+    assert data_card(product.out, manifest) == card
+    assert "/" + tmp_path.name not in card
+
+
+def test_incomplete_product_says_so_at_the_top(product: SmallProduct) -> None:
+    manifest = read_manifest(product.out).model_copy(update={"complete": False})
+    assert "incomplete" in data_card(product.out, manifest)[:500]
+
+
+def test_files_with_other_backgrounds_are_named(tmp_path: Path) -> None:
+    product = SmallProduct(tmp_path, sizes=(9, 16)).make()
+    with h5py.File(next(product.out.glob("size=9/*")), "r+") as file:
+        del file["meta/background"]
+        file["meta/background"] = ""
+    card = data_card(product.out, read_manifest(product.out))
+    assert "- `size=9/cutouts_size9_tract7_0000.hdf5`: the input images do not say" in card
+    assert "- `size=16/cutouts_size16_tract7_0000.hdf5`: the background model `object`" in card
+
+
+def test_absent_planes_are_not_described(tmp_path: Path) -> None:
+    product = SmallProduct(tmp_path, planes=("image",)).make()
+    card = data_card(product.out, read_manifest(product.out))
+    assert "images/variance" not in card
+    assert "## PSF" not in card
+    assert "| plane |" not in card
