@@ -1,0 +1,175 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Pixels in: one module for each layout of image files.
+
+A new layout is a class that looks like `ImageReader`, and a line in
+`READERS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+from ..boxes import Box
+from ..errors import UserError
+from ..tables import MaskPlane
+from ..wcs import TangentWcs
+from .cell_coadd import CellCoaddReader
+from .fits_file import FitsFile
+
+__all__ = ("READERS", "ImageReader", "open_image")
+
+
+class ImageReader(Protocol):
+    """One image file, open; a context manager.
+
+    Pixels are absolute (tract pixels), pairs are (y, x). The unit of reading
+    is the tile, so that nobody pays for pixels that no target wants.
+    """
+
+    @property
+    def bbox(self) -> Box:
+        """Absolute pixels that the file covers."""
+
+    @property
+    def wcs(self) -> TangentWcs:
+        """Projection, in absolute pixels."""
+
+    @property
+    def planes(self) -> frozenset[str]:
+        """Which of image, variance, mask and psf there are."""
+
+    @property
+    def mask_planes(self) -> tuple[MaskPlane, ...]:
+        """Names of the mask bits."""
+
+    @property
+    def skymap(self) -> str | None:
+        """Name of the sky map, if the file says it."""
+
+    @property
+    def tract(self) -> int | None:
+        """Tract, if the file says it."""
+
+    @property
+    def patch(self) -> int | None:
+        """Sequential number of the patch, if the file says it."""
+
+    @property
+    def patch_index(self) -> tuple[int, int] | None:
+        """Place ``(y, x)`` of the patch in its tract, if the file says it."""
+
+    @property
+    def band(self) -> str | None:
+        """Band, if the file says it."""
+
+    @property
+    def unit(self) -> str:
+        """Unit of the image plane; the variance has its square."""
+
+    @property
+    def background(self) -> str | None:
+        """Name of the background model that is subtracted, if any."""
+
+    @property
+    def tile_shape(self) -> tuple[int, int]:
+        """Rows and columns of a tile."""
+
+    @property
+    def n_tiles(self) -> tuple[int, int]:
+        """Number of tiles in y and x."""
+
+    @property
+    def has_psf(self) -> bool:
+        """Whether there are PSF kernels."""
+
+    @property
+    def psf_shape(self) -> tuple[int, int]:
+        """Rows and columns of a kernel."""
+
+    @property
+    def cell_shape(self) -> tuple[int, int]:
+        """Rows and columns of a cell, within which the PSF is the same."""
+
+    @property
+    def n_cells(self) -> tuple[int, int]:
+        """Number of cells of the patch in y and x."""
+
+    @property
+    def missing_cells(self) -> frozenset[tuple[int, int]]:
+        """Indices ``(y, x)`` of the cells that hold nothing."""
+
+    def tile_box(self, iy: int, ix: int) -> Box:
+        """Absolute pixels of a tile."""
+
+    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
+        """Indices of the tiles that hold pixels of a box."""
+
+    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
+        """Read tiles, each once, in the order of the file.
+
+        A damaged tile raises `CorruptInputError` with its ``box``; ``next``
+        then goes on with the tile that follows.
+        """
+
+    def cell_of(self, y: Any, x: Any) -> np.ndarray:
+        """Cells ``(y, x)`` that hold positions, (-1, -1) outside."""
+
+    def psf_kernels(self, cells: Any) -> np.ndarray:
+        """Kernels of cells, shape ``(n, ky, kx)``, NaN where missing."""
+
+    def close(self) -> None:
+        """Close the file; again does nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+READERS = (CellCoaddReader,)
+"""The layouts that are known, in the order in which they are tried."""
+
+
+def open_image(path: str, *, verify_checksums: bool = False) -> ImageReader:
+    """Open an image file, whatever its layout.
+
+    Parameters
+    ----------
+    path
+        File on this machine.
+    verify_checksums
+        Whether to compare the file with the checksums in it, which costs a
+        reading of all of it.
+
+    Returns
+    -------
+    reader
+        The open image; close it, or use it in a ``with`` statement.
+
+    Raises
+    ------
+    CorruptInputError
+        Raised if the file is proven bad.
+    UserError
+        Raised if it is in order, but nothing that can be read here.
+    OSError
+        Raised as it comes if the file cannot be read: try again.
+    """
+    for reader in READERS:
+        if reader.can_read(path):
+            return reader(path, verify_checksums=verify_checksums)
+    with FitsFile(path) as file:
+        model = file.primary.values.get("DATAMODL")
+    raise UserError(
+        f"{path}: the layout of this image is not known (its header has "
+        f"{f'DATAMODL = {model!r}' if model else 'no DATAMODL card'}). "
+        f"Known: {', '.join(reader.layout for reader in READERS)}."
+    )

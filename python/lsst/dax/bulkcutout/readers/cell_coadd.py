@@ -1,0 +1,312 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Cell coadds as lsst.images writes them (Rubin DP2 and later)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..boxes import Box, first_pixel
+from ..errors import CorruptInputError, UserError
+from .celestial import tangent_wcs
+from .cell_coadd_tree import CellCoaddTree, PsfNode
+from .cell_psf import CellKernels
+from .fits_file import FitsFile
+from .fits_header import FitsHeader
+from .images_archive import Extension, ImagesArchive, schema_of
+from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
+from .pixel_plane import Cfitsio, PixelPlane
+from .tiles import TileGrid, TileReader
+
+__all__ = ("CellCoaddReader",)
+
+_SCHEMA = "cell_coadd"
+_MAJOR_VERSION = 1
+
+
+class CellCoaddReader:
+    """A cell coadd, open for reading.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    verify_checksums
+        Whether to compare the HDUs that are used here with their DATASUM and
+        CHECKSUM cards, if they have any. It reads all of their bytes.
+
+    Raises
+    ------
+    CorruptInputError
+        Raised if the file is truncated or contradicts itself.
+    UserError
+        Raised if it is a file that this reader does not take: another data
+        model or version, another unit than nJy, another projection.
+    OSError
+        Raised as it comes if the file cannot be read.
+    """
+
+    layout = "lsst.images cell coadd (FITS)"
+    """What this reader reads, for messages."""
+
+    def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
+        self._file = ImagesArchive(path, schema=_SCHEMA, major_version=_MAJOR_VERSION)
+        self._cfitsio = Cfitsio(self._file)
+        try:
+            tree = self._file.tree(CellCoaddTree)
+            self._read_identity(tree)
+            self._read_planes(tree)
+            self._read_psf(tree.psf)
+            if verify_checksums:
+                self._verify_checksums()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def can_read(cls, path: str) -> bool:
+        """Whether a file says that it is a cell coadd.
+
+        Parameters
+        ----------
+        path
+            File to look at.
+        """
+        with FitsFile(path) as file:
+            schema = schema_of(file.primary)
+        return schema is not None and schema[0] == _SCHEMA
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; again does nothing."""
+        self._cfitsio.close()
+        self._file.close()
+
+    def tile_box(self, iy: int, ix: int) -> Box:
+        """Absolute pixels of a tile.
+
+        Parameters
+        ----------
+        iy, ix
+            Zero-based index of the tile; tile (0, 0) begins at the first
+            pixel of the file.
+        """
+        return self._grid.box(iy, ix)
+
+    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
+        """Tiles that hold pixels of a box.
+
+        Parameters
+        ----------
+        box
+            Absolute pixels; it may leave the image, or miss it.
+
+        Returns
+        -------
+        tiles
+            Indices ``(iy, ix)``, row by row.
+        """
+        return self._grid.touching(box)
+
+    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
+        """Read some tiles of a plane, each once, in the order of the file.
+
+        Parameters
+        ----------
+        plane
+            ``image``, ``variance`` or ``mask``.
+        tiles
+            Tile indices ``(iy, ix)``.
+
+        Returns
+        -------
+        pixels
+            Iterator over pairs: box of absolute pixels, and their values:
+            float32 with NaN where there are none, or the mask's integers. At
+            most one row of tiles is in memory. A damaged tile raises
+            `CorruptInputError` with its ``box``, after which ``next`` goes on
+            with the tile that follows; an `OSError` says nothing about the
+            file, and ``next`` tries the same tiles again.
+        """
+        if plane not in self._planes:
+            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
+        tiles = list(tiles)
+        for iy, ix in tiles:
+            if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
+                raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
+        return TileReader(self._planes[plane], tiles, grid=self._grid, bits_each=BITS_PER_MASK_HDU)
+
+    def cell_of(self, y: Any, x: Any) -> np.ndarray:
+        """Cells that hold positions.
+
+        Parameters
+        ----------
+        y, x
+            Absolute pixels, shape ``(n,)``. A position belongs to the pixel
+            that a cutout of size one would hold.
+
+        Returns
+        -------
+        cells
+            Indices ``(y, x)`` in the grid of the patch, int64, shape ``(n,
+            2)``; (-1, -1) outside the grid. The cell may still be missing.
+        """
+        box, (cy, cx) = self._cell_grid, self.cell_shape
+        cells = np.stack(
+            [
+                (np.atleast_1d(first_pixel(y, 1)) - box.y0) // cy,
+                (np.atleast_1d(first_pixel(x, 1)) - box.x0) // cx,
+            ],
+            axis=-1,
+        )
+        inside = ((cells >= 0) & (cells < self.n_cells)).all(axis=-1)
+        return np.where(inside[:, np.newaxis], cells, -1)
+
+    def psf_kernels(self, cells: Any) -> np.ndarray:
+        """PSF kernels of cells, as they are stored.
+
+        Parameters
+        ----------
+        cells
+            Indices ``(y, x)`` as `cell_of` gives them, shape ``(n, 2)``.
+
+        Returns
+        -------
+        kernels
+            Float32, shape ``(n, ky, kx)``, centred at ``[ky // 2, kx // 2]``;
+            NaN for missing cells and those outside.
+
+        Raises
+        ------
+        CorruptInputError
+            Raised with the ``box`` of the cell if one of the kernels is
+            damaged; the others can be had by asking for them alone.
+        """
+        wanted = [(int(y), int(x)) for y, x in np.asarray(cells).reshape(-1, 2)]
+        kernels = np.full((len(wanted), *self.psf_shape), np.nan, dtype=np.float32)
+        for kernel, cell in zip(kernels, wanted, strict=True):
+            if self._has_kernel(cell):
+                kernel[:] = self._read_kernel(cell)
+        return kernels
+
+    def _has_kernel(self, cell: tuple[int, int]) -> bool:
+        y, x = cell[0] - self._first_cell[0], cell[1] - self._first_cell[1]
+        ny, nx = self._kernels.shape[:2]
+        return 0 <= y < ny and 0 <= x < nx and cell not in self.missing_cells
+
+    def _read_kernel(self, cell: tuple[int, int]) -> np.ndarray:
+        try:
+            return self._kernels.read((cell[0] - self._first_cell[0], cell[1] - self._first_cell[1]))
+        except CorruptInputError as error:
+            (cy, cx), grid = self.cell_shape, self._cell_grid
+            y0, x0 = grid.y0 + cell[0] * cy, grid.x0 + cell[1] * cx
+            raise CorruptInputError(str(error), box=Box(y0=y0, y1=y0 + cy, x0=x0, x1=x0 + cx)) from error
+
+    def _read_identity(self, tree: CellCoaddTree) -> None:
+        frame = tree.sky_projection.pixel_to_sky.frames
+        self.skymap: str = frame.skymap
+        self.tract: int = frame.tract
+        self.patch: int | None = tree.patch.id if tree.patch else None
+        self.patch_index: tuple[int, int] | None = tree.patch.index if tree.patch else None
+        self.band: str | None = tree.band
+        self.background: str | None = tree.backgrounds.subtracted
+        self.unit = "nJy"
+        for what, image, allowed in (("image", tree.image, "nJy"), ("variance", tree.variance, "nJy2")):
+            if image.unit is not None:
+                self._check_unit(f"its {what}", image.unit, allowed)
+
+    def _check_unit(self, what: str, found: str, allowed: str) -> None:
+        if found.translate({ord(sign): None for sign in " *^()"}) != allowed:
+            raise UserError(f"{self._file.path}: the unit of {what} is {found!r}, allowed is {allowed}.")
+
+    def _read_planes(self, tree: CellCoaddTree) -> None:
+        image, variance = (self._file.find(plane.array.source) for plane in (tree.image, tree.variance))
+        masks = [self._file.find(array.source) for array in tree.mask.data]
+        shape = tree.image.array.shape
+        if len(shape) != 2 or any(array.shape != shape for array in (tree.variance.array, *tree.mask.data)):
+            raise self._file.corrupt("its tree gives the planes different shapes")
+        y0, x0 = self._origin(tree, [image, variance, *masks])
+        self.bbox = Box(y0=y0, y1=y0 + shape[0], x0=x0, x1=x0 + shape[1])
+        for extension, allowed in ((image, "nJy"), (variance, "nJy2")):
+            if "BUNIT" in extension.header.values:
+                self._check_unit(f"{extension.name} (BUNIT)", extension.header.text("BUNIT"), allowed)
+        self.wcs = tangent_wcs(image.header, x0=x0, y0=y0)
+        self.mask_planes = read_mask_planes(masks)
+        names = [plane.name for plane in self.mask_planes]
+        if sorted(names) != sorted(plane.name for plane in tree.mask.planes if plane is not None):
+            raise self._file.corrupt(f"its mask headers name the planes {names}, its tree names others")
+        self._planes = {
+            name: tuple(
+                PixelPlane(self._cfitsio, one, shape=(shape[0], shape[1]), dtype=dtype) for one in hdus
+            )
+            for name, hdus, dtype in (
+                ("image", [image], np.float32),
+                ("variance", [variance], np.float32),
+                ("mask", masks, np.int32),
+            )
+        }
+        self.planes: frozenset[str] = frozenset(self._planes) | {"psf"}
+        # Planes need not share a tile shape; the image's decides, and the
+        # others are read by the same boxes.
+        self.tile_shape: tuple[int, int] = (
+            self._planes["image"][0].tile_shape or tree.psf.bounds.grid.cell_shape
+        )
+        self._grid = TileGrid(self.bbox, self.tile_shape)
+        self.n_tiles: tuple[int, int] = self._grid.n_tiles
+
+    def _origin(self, tree: CellCoaddTree, extensions: list[Extension]) -> tuple[int, int]:
+        stated = {plane.yx0 for plane in (tree.image, tree.variance, tree.mask) if plane.yx0 is not None}
+        stated |= {origin for extension in extensions if (origin := _header_origin(extension.header))}
+        if len(stated) != 1:
+            raise self._file.corrupt(f"its planes begin at {sorted(stated) or 'an unknown pixel'} (y, x)")
+        return stated.pop()
+
+    def _read_psf(self, psf: PsfNode) -> None:
+        grid, bbox = psf.bounds.grid.bbox.box(), psf.bounds.bbox.box()
+        cy, cx = psf.bounds.grid.cell_shape
+        shape = psf.array.shape
+        starts = (bbox.y0 - grid.y0, bbox.x0 - grid.x0)
+        counts = (bbox.shape[0] // cy, bbox.shape[1] // cx)
+        if bbox.intersection(grid) != bbox or any(
+            start % c for start, c in zip(starts, (cy, cx), strict=True)
+        ):
+            raise self._file.corrupt(f"its PSF covers {bbox}, which is no part of the cell grid {grid}")
+        if len(shape) != 4 or shape[:2] != counts:
+            raise self._file.corrupt(f"its PSF array has the shape {shape} for {counts} cells")
+        self.cell_shape: tuple[int, int] = (cy, cx)
+        self.n_cells: tuple[int, int] = (grid.shape[0] // cy, grid.shape[1] // cx)
+        self.missing_cells: frozenset[tuple[int, int]] = frozenset((c.i, c.j) for c in psf.bounds.missing)
+        self._cell_grid = grid
+        self._first_cell = (starts[0] // cy, starts[1] // cx)
+        self.has_psf = True
+        self.psf_shape: tuple[int, int] = (shape[2], shape[3])
+        self._kernels = CellKernels(
+            self._file.find(psf.array.source), (shape[0], shape[1], shape[2], shape[3])
+        )
+
+    def _verify_checksums(self) -> None:
+        self._file.verify_checksums(self._file.primary)
+        for extension in self._file.extensions():
+            self._file.verify_checksums(extension.header)
+
+
+def _header_origin(header: FitsHeader) -> tuple[int, int] | None:
+    if "LTV1" in header.values:
+        return (-round(header.number("LTV2")), -round(header.number("LTV1")))
+    if header.values.get("CTYPE1A") != "LINEAR":
+        return None
+    y, x = (header.number(f"CRVAL{axis}A") - (header.number(f"CRPIX{axis}A", 1.0) - 1.0) for axis in (2, 1))
+    return (round(y), round(x))

@@ -1,0 +1,146 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""What is read of the JSON tree of a cell coadd; the rest of it is skipped.
+
+Boxes are half-open, in tract pixels, y before x.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import pydantic
+
+from ..boxes import Box
+
+__all__ = ("CellCoaddTree", "ImageNode", "MaskNode", "MaskPlaneNode", "PsfNode")
+
+
+def _pair(value: Any) -> Any:
+    """Both spellings of a (y, x) pair: ``[y, x]``, and by name since
+    lsst.images wrote a schema for it.
+    """
+    return (value.get("y"), value.get("x")) if isinstance(value, dict) else value
+
+
+type _Pair = Annotated[tuple[int, int], pydantic.BeforeValidator(_pair)]
+type _Shape = Annotated[tuple[pydantic.PositiveInt, pydantic.PositiveInt], pydantic.BeforeValidator(_pair)]
+
+
+class _Span(pydantic.BaseModel):
+    start: int
+    stop: int
+
+
+class _Rectangle(pydantic.BaseModel):
+    y: _Span
+    x: _Span
+
+    def box(self) -> Box:
+        return Box(y0=self.y.start, y1=self.y.stop, x0=self.x.start, x1=self.x.stop)
+
+
+class _Array(pydantic.BaseModel):
+    source: str
+    shape: tuple[pydantic.PositiveInt, ...]
+
+
+class _Quantity(pydantic.BaseModel):
+    value: _Array
+    unit: str
+
+
+class ImageNode(pydantic.BaseModel):
+    """A plane of floating-point pixels."""
+
+    data: _Quantity | _Array
+    yx0: _Pair | None = None
+
+    @property
+    def array(self) -> _Array:
+        """The HDU and its shape."""
+        return self.data.value if isinstance(self.data, _Quantity) else self.data
+
+    @property
+    def unit(self) -> str | None:
+        """Unit of the pixels, if it is stated."""
+        return self.data.unit if isinstance(self.data, _Quantity) else None
+
+
+class MaskPlaneNode(pydantic.BaseModel):
+    """A mask plane; the mask's header says which bit it is."""
+
+    name: str
+
+
+class MaskNode(pydantic.BaseModel):
+    """The mask, in as many HDUs as its planes need."""
+
+    data: list[_Array] = pydantic.Field(min_length=1)
+    yx0: _Pair | None = None
+    planes: list[MaskPlaneNode | None]
+
+
+class _Cell(pydantic.BaseModel):
+    i: int
+    j: int
+
+
+class _Grid(pydantic.BaseModel):
+    bbox: _Rectangle
+    cell_shape: _Shape
+
+
+class _Cells(pydantic.BaseModel):
+    grid: _Grid
+    bbox: _Rectangle
+    missing: list[_Cell] = []
+
+
+class PsfNode(pydantic.BaseModel):
+    """Kernels of the cells within ``bounds.bbox``, a part of the grid."""
+
+    array: _Array
+    bounds: _Cells
+
+
+class _TractFrame(pydantic.BaseModel):
+    skymap: str
+    tract: int
+
+
+def _first(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and value else value
+
+
+class _Transform(pydantic.BaseModel):
+    # The pixel frame comes first, then the sky's.
+    frames: Annotated[_TractFrame, pydantic.BeforeValidator(_first)]
+
+
+class _Projection(pydantic.BaseModel):
+    pixel_to_sky: _Transform
+
+
+class _Patch(pydantic.BaseModel):
+    id: int
+    index: _Pair
+
+
+class _Backgrounds(pydantic.BaseModel):
+    subtracted: str | None = None
+
+
+class CellCoaddTree(pydantic.BaseModel):
+    """The tree as a whole."""
+
+    image: ImageNode
+    mask: MaskNode
+    variance: ImageNode
+    sky_projection: _Projection
+    band: str | None
+    patch: _Patch | None
+    psf: PsfNode
+    backgrounds: _Backgrounds = _Backgrounds()
