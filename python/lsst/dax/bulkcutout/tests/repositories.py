@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from lsst.daf.butler import Butler, DatasetRef
 from lsst.images.serialization import ButlerInfo
+from lsst.sphgeom import LonLat, NormalizedAngle, UnitVector3d
 
 from .coadds import COMPRESSIONS, Planes, build_coadd, sky_planes, write_coadd
 from .layouts import Layout, rings_layout
@@ -123,6 +124,9 @@ class SkyRepository:
         if tract is None:
             return None
         where = self.layout.tracts[tract]
+        if _separation_deg((ra, dec), where.crval) > 80:
+            # The tangent plane has no place for the other half of the sky.
+            return None
         x, y = (float(value) for value in where.sky_to_pixel(ra, dec))
         row, column = int(np.floor(y + 0.5)), int(np.floor(x + 0.5))
         for patch in where.patches.values():
@@ -135,18 +139,18 @@ class SkyRepository:
         lies; on other maps the nearest tract centre.
         """
         best = None
+        rings = self.layout.rings
         for tract, where in self.layout.tracts.items():
-            d_ra = (ra - where.crval[0] + 180.0) % 360.0 - 180.0
-            d_dec = dec - where.crval[1]
-            rings = self.layout.rings
             if rings is None:
-                distance = np.hypot(d_ra * np.cos(np.radians(dec)), d_dec)
+                distance = _separation_deg((ra, dec), where.crval)
                 if best is None or distance < best[0]:
                     best = (distance, tract)
-            else:
-                to_next = (rings.tract_center(tract + 1)[0] - where.crval[0]) % 360.0
-                if abs(d_dec) < 90.0 / (rings.num_rings + 1) and abs(d_ra) < to_next / 2:
-                    return tract
+                continue
+            to_next = (rings.tract_center(tract + 1)[0] - where.crval[0]) % 360.0
+            d_ra = (ra - where.crval[0] + 180.0) % 360.0 - 180.0
+            in_ring = abs(dec - where.crval[1]) < 90.0 / (rings.num_rings + 1)
+            if in_ring and abs(d_ra) < to_next / 2:
+                return tract
         return best[1] if best is not None else None
 
     def offset(self, tract: int, patch: int, band: str) -> float:
@@ -327,6 +331,11 @@ def make_repo(
         code=code,
         mask_planes=planes,
     )
+
+
+def _separation_deg(a: tuple[float, float], b: tuple[float, float]) -> float:
+    vectors = [UnitVector3d(LonLat.fromDegrees(ra % 360.0, dec)) for ra, dec in (a, b)]
+    return NormalizedAngle(*vectors).asDegrees()
 
 
 def _offset(layout: Layout, bands: tuple[str, ...], sky: Sky, key: ImageKey) -> float:

@@ -11,8 +11,13 @@ import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lsst.daf.butler import Butler, DatasetRef, DatasetType, FileDataset
-from lsst.daf.butler.registry import CollectionType
+from lsst.daf.butler import (  # type: ignore[attr-defined] # CollectionType is public all the same
+    Butler,
+    CollectionType,
+    DatasetRef,
+    DatasetType,
+    FileDataset,
+)
 from lsst.images.serialization import ButlerInfo
 
 from .layouts import Layout
