@@ -34,9 +34,16 @@ IGNORED = {
 }
 """Checks of numpydoc that are not made, each with its reason."""
 
-FIELDS_SAY_IT = "PR01"
-"""Not made for classes of fields: there a string stands under each field, see
-`test_each_field_has_its_string`."""
+PARAMETERS = "PR01"
+"""Not made for classes that take over their `__init__`. Values do: there a
+string stands under each field, see `test_each_field_has_its_string`."""
+
+OVERRIDES = {"PR01", "RT01", "YD01"}
+"""Not made for methods that replace one which has a docstring: that says what
+comes in and out, ours what is particular here."""
+
+FRAMEWORK = ("Config", "PipelineTask", "PipelineTaskConnections")
+"""Bases whose `__init__` is called by the middleware alone."""
 
 
 def public_modules() -> list[str]:
@@ -50,13 +57,22 @@ def public_modules() -> list[str]:
     return names
 
 
-def has_fields(cls: type) -> bool:
-    """Tell whether a class is a dataclass, a model, a configuration."""
-    marks = ("__dataclass_fields__", "__pydantic_fields__", "model_fields", "_fields", "connectionTypes")
-    return any(hasattr(cls, mark) for mark in marks)
+def ignored_checks(thing: Any, overridden: bool) -> set[str]:
+    """Choose the checks that are not made for a class or function."""
+    ignored = set(IGNORED)
+    if overridden:
+        ignored |= OVERRIDES
+    if inspect.isclass(thing):
+        init = vars(thing).get("__init__")
+        written_here = getattr(init, "__qualname__", "") == f"{thing.__qualname__}.__init__"
+        is_value = hasattr(thing, "__dataclass_fields__") or hasattr(thing, "model_fields")
+        is_framework = any(base.__name__ in FRAMEWORK for base in thing.__mro__)
+        if not written_here or is_value or is_framework:
+            ignored.add(PARAMETERS)
+    return ignored
 
 
-def public_objects(module: ModuleType) -> Iterator[tuple[str, Any]]:
+def public_objects(module: ModuleType) -> Iterator[tuple[str, Any, bool]]:
     """Yield functions and classes of `__all__`, and their public methods.
 
     Parameters
@@ -70,32 +86,33 @@ def public_objects(module: ModuleType) -> Iterator[tuple[str, Any]]:
         Full name, as numpydoc finds it.
     thing
         The function, class, method or property.
+    overridden
+        Whether it replaces something that has a docstring.
     """
     for name in getattr(module, "__all__", ()):
         thing = inspect.getattr_static(module, name, None)
         if getattr(thing, "__module__", None) != module.__name__:
             continue  # offered again here, checked where it is written
         if inspect.isfunction(thing) or inspect.isclass(thing):
-            yield f"{module.__name__}.{name}", thing
+            yield f"{module.__name__}.{name}", thing, False
         if inspect.isclass(thing):
             for key, member in vars(thing).items():
-                if not key.startswith("_") and _is_checked_member(thing, key, member):
-                    yield f"{module.__name__}.{name}.{key}", member
+                if key.startswith("_") or not _is_written_in(thing, key, member):
+                    continue
+                overridden = any(_docstring(getattr(base, key, None)) for base in thing.__mro__[1:])
+                # Without a docstring it has that of what it replaces.
+                if _docstring(member) or not overridden:
+                    yield f"{module.__name__}.{name}.{key}", member, overridden
 
 
-def _is_checked_member(cls: type, key: str, member: Any) -> bool:
-    written_here = isinstance(member, property | classmethod | staticmethod) or (
+def _is_written_in(cls: type, key: str, member: Any) -> bool:
+    return isinstance(member, property | classmethod | staticmethod) or (
         inspect.isfunction(member) and member.__qualname__ == f"{cls.__qualname__}.{key}"
     )
-    if not written_here:
-        return False
-    # An override without a docstring has the one of what it overrides.
-    inherits = any(getattr(getattr(base, key, None), "__doc__", None) for base in cls.__mro__[1:])
-    return bool(_docstring(member)) or not inherits
 
 
 def _docstring(member: Any) -> str | None:
-    return getattr(member, "__func__", member).__doc__
+    return None if member is None else getattr(member, "__func__", member).__doc__
 
 
 def undocumented_fields(path: Path) -> Iterator[str]:
@@ -103,6 +120,8 @@ def undocumented_fields(path: Path) -> Iterator[str]:
     for cls in ast.walk(ast.parse(path.read_text())):
         if not isinstance(cls, ast.ClassDef) or cls.name.startswith("_"):
             continue
+        if any(ast.unparse(base).endswith("Task") for base in cls.bases):
+            continue  # what it annotates are attributes of the framework's
         told = ast.get_docstring(cls) or ""
         for node, after in zip(cls.body, [*cls.body[1:], None], strict=True):
             if not isinstance(node, ast.AnnAssign) or not isinstance(node.target, ast.Name):
@@ -139,10 +158,8 @@ def test_module_says_what_it_offers(module: str) -> None:
 def test_docstrings_pass_numpydoc(module: str) -> None:
     """What `__all__` offers is described: parameters, results, in order."""
     faults = []
-    for name, thing in public_objects(importlib.import_module(module)):
-        ignored = set(IGNORED)
-        if inspect.isclass(thing) and has_fields(thing):
-            ignored.add(FIELDS_SAY_IT)
+    for name, thing, overridden in public_objects(importlib.import_module(module)):
+        ignored = ignored_checks(thing, overridden)
         faults += [f"{name}: {code} {text}" for code, text in validate(name)["errors"] if code not in ignored]
     if faults:
         pytest.fail("\n".join(faults), pytrace=False)

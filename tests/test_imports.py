@@ -57,6 +57,8 @@ LEVELS = {
     "campaign": 0,
     "errors": 0,
     "manifest": 0,
+    "product_directory": 0,
+    "progress": 0,
     "request": 0,
     "request_checks": 0,
     "request_file": 0,
