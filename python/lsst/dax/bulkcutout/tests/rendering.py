@@ -24,11 +24,8 @@ __all__ = ("Picture", "Psf", "cell_psf", "render")
 
 # Gaussian mixtures of profiles with half-light radius 1: least-squares fits
 # over radii 0.02 to 4 (exponential) and 0.02 to 8 (de Vaucouleurs).
-_DISC = ((0.0012, 0.0151, 0.0623, 0.2019, 0.3522, 0.3585), (0.004, 0.03, 0.11, 0.3, 0.75, 1.8))
-_BULGE = (
-    (0.0176, 0.0509, 0.1163, 0.1900, 0.2176, 0.2187, 0.1531),
-    (0.0008, 0.006, 0.035, 0.18, 0.8, 3.5, 18.0),
-)
+_DISC = ((0.023, 0.1905, 0.447, 0.3364), (0.03, 0.2, 0.7, 2.0))
+_BULGE = ((0.0469, 0.2288, 0.3181, 0.2024, 0.1763), (0.002, 0.05, 0.6, 3.0, 15.0))
 # The same for a Moffat profile, in units of its full width squared.
 _MOFFAT = ((0.26, 0.53, 0.21), (0.12, 0.30, 1.2))
 _MOFFAT_VARIANCES = np.array(_MOFFAT[1])
@@ -171,7 +168,7 @@ def render(sky: Sky, tract: Tract, patch: Patch, band: str) -> Picture:
         if sources.is_star[k]:
             _add_star(stars, box, psf, float(y[k]), float(x[k]), float(sources.flux[k, n]), sigma)
         else:
-            _add_galaxy(others, box, psf, float(y[k]), float(x[k]), sources[k : k + 1], n, tract)
+            _add_galaxy(others, box, psf, float(y[k]), float(x[k]), sources[k : k + 1], n, tract, sigma)
     saturated = _grow(stars > sky.saturation_njy, 2)
     core = _grow(stars > 2 * sky.saturation_njy, 1)
     model = np.minimum(stars, sky.saturation_njy) + others
@@ -204,10 +201,20 @@ def _add_star(image: np.ndarray, box: Box, psf: Psf, y: float, x: float, flux: f
 
 
 def _add_galaxy(
-    image: np.ndarray, box: Box, psf: Psf, y: float, x: float, source: Sources, band: int, tract: Tract
+    image: np.ndarray,
+    box: Box,
+    psf: Psf,
+    y: float,
+    x: float,
+    source: Sources,
+    band: int,
+    tract: Tract,
+    sigma: float,
 ) -> None:
     radius = float(source.radius_arcsec[0]) / tract.pixel_scale_arcsec
-    stamp = _stamp(y, x, 5.5 * radius + 3 * psf.fwhm, box)
+    # Bright ones reach farther above the noise.
+    reach = 0.6 * math.log10(1.0 + float(source.flux[0, band]) / sigma)
+    stamp = _stamp(y, x, (3.0 + reach) * radius + (1.2 + reach) * psf.fwhm, box)
     if stamp is None:
         return
     angle = math.radians(float(source.position_angle_deg[0]))
