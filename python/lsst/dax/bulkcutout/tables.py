@@ -261,6 +261,7 @@ def why_not_carried(name: str, dtype: pa.DataType) -> str | None:
         pa.types.is_boolean,
         pa.types.is_string,
         pa.types.is_large_string,
+        pa.types.is_string_view,
     )
     if not any(is_type(dtype) for is_type in known):
         return f"has the type {dtype}; integer, float, bool and string columns can be carried"

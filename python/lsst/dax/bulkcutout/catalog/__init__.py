@@ -1,0 +1,17 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The user's catalog: a file becomes target rows, every row numbered.
+
+`files` says which reader takes a file, `parquet_file` and `csv_file` stream
+its columns, `columns` finds those that are needed, `census` looks at what must
+be known before the first row (types of identifiers, sizes), `rows` checks each
+row, and `table` puts them together.
+"""
+
+from __future__ import annotations
+
+from .table import Catalog, open_catalog
+
+__all__ = ("Catalog", "open_catalog")

@@ -1,0 +1,198 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Checks of single rows: each becomes a target, or gets its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..request import MAX_SIZE_PIXELS
+from ..request_checks import quoted
+from ..tables import INVALID_ID, INVALID_POSITION, INVALID_SIZE, refusal_schema
+from .census import Convert, sizes_from
+from .columns import Columns
+from .files import Chunk
+from .text import numbers_from
+
+__all__ = ("Carried", "RowChecker")
+
+Carried = tuple[pa.Field, Convert]
+"""A carried column and what brings its values to the type of the field."""
+
+
+@dataclasses.dataclass
+class RowChecker:
+    """Turns rows as the file has them into target rows.
+
+    The rules do not depend on other rows, so the size of a chunk makes no
+    difference.
+    """
+
+    columns: Columns
+    """Which columns are what."""
+
+    size_pixels: int | None
+    """Size of all cutouts; `None` if a column tells."""
+
+    id_type: pa.DataType
+    """Type of the identifiers."""
+
+    convert_id: Convert
+    """Brings identifiers to that type."""
+
+    carried: Mapping[str, Carried]
+    """By name, the carried columns and what brings them to their types."""
+
+    schema: pa.Schema = dataclasses.field(init=False)
+    """Columns of the rows that are given out."""
+
+    def __post_init__(self) -> None:
+        self.schema = refusal_schema(self.id_type, [field for field, _ in self.carried.values()])
+
+    def check(self, chunk: Chunk) -> pa.RecordBatch:
+        """Check some rows.
+
+        Parameters
+        ----------
+        chunk
+            Rows of the file.
+
+        Returns
+        -------
+        rows
+            As many, of the type `schema`.  A row that cannot be used has
+            ``status`` and ``reason``, and null where it has no good value.
+        """
+        columns = self.columns
+        ra = _Angle(chunk.columns[columns.ra], least=-180.0, most=360.0)
+        dec = _Angle(chunk.columns[columns.dec], least=-90.0, most=90.0)
+        identifiers = self.convert_id(chunk.columns[columns.id])
+        sizes, bad_size = self._sizes(chunk)
+        bad_id = np.asarray(identifiers.is_null())
+        verdict = _Verdict(chunk)
+        # The first that is wrong gives the status.
+        verdict.refuse(bad_id, INVALID_ID, lambda i: f"{columns.id} in row {chunk.start + i} is missing.")
+        verdict.refuse(
+            ra.is_bad | dec.is_bad,
+            INVALID_POSITION,
+            lambda i: " ".join(
+                f"{name} in row {chunk.start + i} {angle.problem(i)}"
+                for name, angle in ((columns.ra, ra), (columns.dec, dec))
+                if angle.is_bad[i]
+            ),
+        )
+        if columns.size is not None:
+            asked = chunk.columns[columns.size]
+            verdict.refuse(
+                bad_size,
+                INVALID_SIZE,
+                lambda i: (
+                    f"{columns.size} in row {chunk.start + i} is {_shown(asked[i])}: must be a whole number "
+                    f"of pixels from 1 to {MAX_SIZE_PIXELS}."
+                ),
+            )
+        status, reason = verdict.result()
+        arrays = [
+            pa.array(np.arange(chunk.start, chunk.start + chunk.n_rows)),
+            identifiers,
+            ra.degrees(wrapped=True),
+            dec.degrees(),
+            pa.array(sizes, mask=bad_size),
+            self._whole_numbers(chunk, columns.tract),
+            self._whole_numbers(chunk, columns.patch),
+            *(convert(chunk.columns[name]) for name, (_, convert) in self.carried.items()),
+            status,
+            reason,
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _sizes(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
+        if self.columns.size is None:
+            sizes = np.full(chunk.n_rows, self.size_pixels, dtype=np.int32)
+        else:
+            sizes = sizes_from(chunk.columns[self.columns.size])
+        return sizes, sizes == 0
+
+    def _whole_numbers(self, chunk: Chunk, name: str | None) -> pa.Array:
+        """Read a tract or patch; null where there is none that can be one."""
+        if name is None:
+            return pa.nulls(chunk.n_rows, pa.int32())
+        values = numbers_from(chunk.columns[name]).to_numpy(zero_copy_only=False)
+        with np.errstate(invalid="ignore"):
+            is_good = (values >= 0) & (values < 2**31) & (values == np.floor(values))
+        return pa.array(np.where(is_good, values, 0).astype(np.int32), mask=~is_good)
+
+
+class _Angle:
+    """A column of angles in degrees, and which of them are none."""
+
+    def __init__(self, given: pa.Array, *, least: float, most: float) -> None:
+        self._given = given
+        self._range = (least, most)
+        self._values = numbers_from(given).to_numpy(zero_copy_only=False)
+        with np.errstate(invalid="ignore"):
+            self.is_bad = ~((self._values >= least) & (self._values <= most))
+
+    def degrees(self, *, wrapped: bool = False) -> pa.Array:
+        """Give the values, null where there is no finite one."""
+        values = self._values
+        if wrapped:
+            values = np.where(~self.is_bad & (values < 0), values + 360.0, values)
+            # Also what was so little below 0 that the sum is 360.
+            values = np.where(values == 360.0, 0.0, values)
+        return pa.array(values, mask=~np.isfinite(values))
+
+    def problem(self, index: int) -> str:
+        """Say what is wrong with a value."""
+        shown = _shown(self._given[index])
+        least, most = self._range
+        if shown in ("missing", "nan"):
+            return f"is {shown}."
+        if np.isnan(self._values[index]):
+            hint = " Sexagesimal positions are not read." if ":" in shown else ""
+            return f"is {shown}: must be a number of degrees.{hint}"
+        return f"is {shown}: must be from {least:g} to {most:g} degrees."
+
+
+class _Verdict:
+    """Status and reason of the rows of a chunk."""
+
+    def __init__(self, chunk: Chunk) -> None:
+        self._n_rows = chunk.n_rows
+        self._statuses = dict.fromkeys(chunk.faults, INVALID_POSITION)
+        self._reasons = dict(chunk.faults)
+
+    def refuse(self, is_bad: np.ndarray, status: str, reason: Callable[[int], str]) -> None:
+        """Refuse rows, but for those that are refused already."""
+        for index in np.flatnonzero(is_bad).tolist():
+            if index not in self._statuses:
+                self._statuses[index] = status
+                self._reasons[index] = reason(index)
+
+    def result(self) -> tuple[pa.Array, pa.Array]:
+        """Make columns, null for rows that are not refused."""
+        if not self._statuses:
+            return pa.nulls(self._n_rows, pa.string()), pa.nulls(self._n_rows, pa.string())
+        refused = np.array(sorted(self._statuses))
+        places = np.zeros(self._n_rows, dtype=np.int64)
+        places[refused] = np.arange(len(refused))
+        is_good = np.ones(self._n_rows, dtype=bool)
+        is_good[refused] = False
+        take = pa.array(places, mask=is_good)
+        return (
+            pa.array([self._statuses[i] for i in refused.tolist()], pa.string()).take(take),
+            pa.array([self._reasons[i] for i in refused.tolist()], pa.string()).take(take),
+        )
+
+
+def _shown(value: Any) -> str:
+    """Show one value of a column in a message."""
+    plain = value.as_py()
+    return "missing" if plain is None else quoted(plain)
