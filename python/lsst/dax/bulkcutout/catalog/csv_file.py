@@ -11,9 +11,6 @@ here, and rows with a wrong number of fields are put back in their places.
 
 from __future__ import annotations
 
-import csv
-import io
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from ..errors import BulkCutoutError, UserError
+from .csv_lines import count_lines, find_undecodable, not_utf8, read_header
 from .files import Chunk, unreadable
 
 __all__ = ("CsvFile",)
@@ -58,7 +56,7 @@ class CsvFile:
         self.path = path
         self.n_rows: int | None = None
         self.warnings: list[str] = []
-        names, self._header_lines = _read_header(path)
+        names, self._header_lines = read_header(path)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
         self._line_is_row = False
 
@@ -134,22 +132,24 @@ class CsvFile:
 
     def _compare_lines(self, *, n_rows: int) -> None:
         """Learn whether each row is a line, so that messages can tell it."""
-        n_lines, n_empty = _count_lines(self.path, skip=self._header_lines)
+        n_lines, n_empty, n_quotes = count_lines(self.path, skip=self._header_lines)
         self._line_is_row = n_lines == n_rows and not n_empty
-        if (n_more := n_lines - n_empty - n_rows) > 0:
-            self.warnings.append(
-                f"Catalog {self.path}: {n_more} lines belong to quoted text that goes on over several lines. "
-                "If it should not, a quotation mark is not closed, and rows are missing."
+        if (n_more := n_lines - n_empty - n_rows) <= 0:
+            return
+        if n_quotes % 2:
+            # The reader takes the rest of the file for one row.
+            raise UserError(
+                f"Catalog {self.path} has a quotation mark that is not closed: there are {n_quotes}, and "
+                f"{n_more} lines would be lost in quoted text."
             )
+        self.warnings.append(
+            f"Catalog {self.path}: {n_more} lines belong to quoted text that goes on over several lines. If "
+            "it should not, quotation marks are wrong, and rows are missing."
+        )
 
     def _explain(self, error: Exception, *, row: int) -> BulkCutoutError:
-        if "UTF8" in str(error) or isinstance(error, UnicodeError):
-            with _open_lines(self.path) as stream:
-                for number, line in enumerate(stream, start=1):
-                    try:
-                        line.decode()
-                    except UnicodeDecodeError:
-                        return _not_utf8(self.path, f"line {number}")
+        if (line := find_undecodable(self.path)) is not None:
+            return not_utf8(self.path, line=line)
         if "straddling" in str(error):
             return UserError(
                 f"Catalog {self.path} has a row of more than {BLOCK_BYTES} bytes after row {row}: is there a "
@@ -225,86 +225,3 @@ class _BadRows:
         is_bad = np.zeros((n_good or 0) + n_bad, dtype=bool)
         is_bad[index[:n_bad]] = True
         return pa.array(np.cumsum(~is_bad) - 1, mask=is_bad), faults
-
-
-def _read_header(path: Path) -> tuple[list[str], int]:
-    """Read the names of the columns, and how many lines to skip for them."""
-    try:
-        with _open_stream(path) as stream:
-            start = stream.read(BLOCK_BYTES // 4)
-    except (pa.ArrowException, OSError) as error:
-        raise unreadable(path, error) from error
-    if b"\0" in start:
-        raise UserError(f"Catalog {path} is neither Parquet nor CSV; other formats are not read yet.")
-    try:
-        lines = io.StringIO(start[: start.rfind(b"\n") + 1 or None].decode("utf-8-sig"), newline="")
-    except UnicodeDecodeError as error:
-        raise _not_utf8(path, f"byte {error.start}") from None
-    n_skipped, comment = 0, ""
-    names: list[str] = []
-    for line in lines:
-        if line.strip() and not line.startswith("#"):
-            reader = csv.reader(itertools.chain([line], lines))
-            try:
-                names = [name.strip() for name in next(reader)]
-            except csv.Error as error:
-                raise UserError(
-                    f"Catalog {path}: the line with the column names is wrong: {error}."
-                ) from None
-            n_skipped += reader.line_num
-            break
-        n_skipped += 1
-        comment = line
-    if not names:
-        raise UserError(f"Catalog {path} is empty: it has no line with column names.")
-    if sum(map(_is_number, names)) > 1:
-        hint = " Remove the # before it." if comment.count(",") == len(names) - 1 else ""
-        raise UserError(
-            f"Catalog {path} has no line with column names: line {n_skipped} is "
-            f"{', '.join(names)[:80]!r}.{hint}"
-        )
-    if len(names) == 1:
-        raise UserError(
-            f"Catalog {path} has a single column, {names[0][:80]!r}: names and values must be separated by "
-            "commas."
-        )
-    return names, n_skipped
-
-
-def _count_lines(path: Path, *, skip: int) -> tuple[int, int]:
-    """Count lines, and the empty ones among them, after some lines."""
-    n_lines = n_empty = 0
-    with _open_lines(path) as stream:
-        for _ in range(skip):
-            stream.readline()
-        last = ord("\n")
-        while data := stream.read(BLOCK_BYTES):
-            characters = np.frombuffer(data, dtype=np.uint8)
-            characters = characters[characters != ord("\r")]
-            if not len(characters):
-                continue
-            is_end = characters == ord("\n")
-            n_lines += int(np.count_nonzero(is_end))
-            n_empty += int(np.count_nonzero(is_end[1:] & is_end[:-1])) + int(is_end[0] and last == ord("\n"))
-            last = int(characters[-1])
-    return n_lines + (last != ord("\n")), n_empty
-
-
-def _open_stream(path: Path) -> Any:
-    return pa.input_stream(str(path), compression="detect")
-
-
-def _open_lines(path: Path) -> io.BufferedReader:
-    return io.BufferedReader(_open_stream(path), buffer_size=1024 * 1024)
-
-
-def _not_utf8(path: Path, where: str) -> UserError:
-    return UserError(f"Catalog {path} is not text in UTF-8 ({where}). Save it as UTF-8.")
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
