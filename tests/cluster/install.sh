@@ -40,7 +40,7 @@ check() {
         cannot "user namespaces are not permitted here (a container without them?)"
     getent hosts "$(hostname -s)" >/dev/null || cannot "the host's own name $(hostname -s) does not resolve"
     local owner
-    owner=$(getent passwd "$POOL_UID" | cut -d: -f1)
+    owner=$({ getent passwd "$POOL_UID" || true; } | cut -d: -f1)
     [ -z "$owner" ] || [ "$owner" = "$POOL_USER" ] ||
         cannot "user id $POOL_UID belongs to $owner: set BULKCUTOUT_POOL_USER and BULKCUTOUT_POOL_UID"
     owner=$(id -u "$POOL_USER" 2>/dev/null || true)
@@ -67,7 +67,7 @@ install_slurm() {
     [ ${#missing[@]} -gt 0 ] || return 0
     say "installing ${missing[*]}"
     update_lists
-    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
+    DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ||
         cannot "apt-get install ${missing[*]} failed"
 }
 

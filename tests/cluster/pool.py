@@ -217,7 +217,12 @@ class Pool:
         script = str(self.directory / "glidein.sbatch")
         # By the daemons' environment, which the glidein inherits.
         ids = [self._run("sbatch", "--parsable", *size, script).strip() for _ in range(count)]
-        self.wait_until(lambda: set(ids) <= set(self.slots()), f"glideins {ids} have slots")
+        try:
+            self.wait_until(lambda: set(ids) <= set(self.slots()), f"glideins {ids} have slots")
+        except PoolError:
+            # As where the nodes are full: do not come when nobody waits.
+            self.exec("scancel", *ids, check=False)
+            raise
         return ids
 
     def need_glideins(self, count: int = 2) -> list[str]:
