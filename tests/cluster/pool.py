@@ -196,7 +196,7 @@ class Pool:
 
     # -- glideins ----------------------------------------------------------
 
-    def glidein(self, count: int = 1, cpus: int | None = None, memory_mb: int = 4000) -> list[str]:
+    def glidein(self, count: int = 1, cpus: int | None = None, memory_mb: int | None = None) -> list[str]:
         """Add glideins and wait for their slots.
 
         Parameters
@@ -206,14 +206,17 @@ class Pool:
         cpus
             CPUs of each; by default all that a node has.
         memory_mb
-            Memory of each.
+            Memory of each; by default all that a node has.
 
         Returns
         -------
         job_ids
             SLURM's ids of the new glideins.
         """
-        size = ("--cpus-per-task", str(cpus or self.settings.cpus), "--mem", str(memory_mb))
+        size = (
+            *("--cpus-per-task", str(cpus or self.settings.cpus)),
+            *("--mem", str(memory_mb or self.settings.memory_mb)),
+        )
         script = str(self.directory / "glidein.sbatch")
         # By the daemons' environment, which the glidein inherits.
         ids = [self._run("sbatch", "--parsable", *size, script).strip() for _ in range(count)]

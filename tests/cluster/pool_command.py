@@ -64,7 +64,7 @@ def main(arguments: list[str]) -> int:
     glidein = commands.add_parser("glidein", help="add glideins")
     glidein.add_argument("count", type=int, nargs="?", default=1, help="how many (default 1)")
     glidein.add_argument("--cpus", type=int, help="CPUs of each (default: all of a node)")
-    glidein.add_argument("--memory", type=int, default=4000, metavar="MB", help="of each (default 4000)")
+    glidein.add_argument("--memory", type=int, metavar="MB", help="of each (default: all of a node)")
     commands.add_parser("env", help="print the exports for a shell that uses the pool")
     execute = commands.add_parser("exec", help="run a command as the pool's user")
     execute.add_argument("words", nargs=argparse.REMAINDER, metavar="COMMAND")
@@ -106,7 +106,8 @@ def _start(pool: Pool, n_glideins: int) -> int:
         if pool.missing_daemons():
             pool.start()
         pool.need_glideins(n_glideins)
-    print(USAGE.format(directory=pool.directory, cpus=pool.settings.cpus, memory_mb=4000))
+    size = pool.settings
+    print(USAGE.format(directory=pool.directory, cpus=size.cpus, memory_mb=size.memory_mb))
     return 0
 
 
