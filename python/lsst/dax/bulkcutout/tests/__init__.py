@@ -26,6 +26,7 @@ _WHERE = {
     "Sources": "sky",
     "Targets": "targets",
     "Tract": "layouts",
+    "empty_sky": "sky",
     "hsc_repo": "hsc",
     "make_coadd": "coadds",
     "make_repo": "repositories",

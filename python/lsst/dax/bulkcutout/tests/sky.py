@@ -21,7 +21,7 @@ import pyarrow as pa
 from ..boxes import Box
 from .layouts import Tract
 
-__all__ = ("BANDS", "Sky", "Sources", "point_sources")
+__all__ = ("BANDS", "Sky", "Sources", "empty_sky", "point_sources")
 
 BANDS = ("u", "g", "r", "i", "z", "y")
 """Order of the flux columns of `Sources`."""
@@ -228,6 +228,24 @@ class Sky:
                 dec = np.degrees(np.arcsin(low + (high - low) * rng.random(n)))
                 yield make(rng, np.arange(first_id, first_id + n), ra, dec)
             first_id += n
+
+
+def empty_sky(extra: Sources | None = None) -> Sky:
+    """A sky without noise or blemishes that has nothing but given sources.
+
+    Parameters
+    ----------
+    extra
+        The sources.
+    """
+    return Sky(
+        stars_per_arcmin2=0.0,
+        galaxies_per_arcmin2=0.0,
+        extra=extra,
+        noise_njy=(0.0,) * len(BANDS),
+        source_noise_njy=0.0,
+        blemishes=False,
+    )
 
 
 def _cells_in_row(row: np.ndarray) -> np.ndarray:
