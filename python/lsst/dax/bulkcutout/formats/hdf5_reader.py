@@ -58,7 +58,8 @@ class HDF5Reader:
         self.close()
 
     def __contains__(self, path: str) -> bool:
-        return path in self._file
+        with self._damage(path):
+            return path in self._file
 
     def close(self) -> None:
         """Close the file."""

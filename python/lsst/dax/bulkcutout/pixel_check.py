@@ -1,0 +1,291 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Compare pixels of a product with its input images.
+
+A second opinion: this module reads with h5py and astropy, does its own
+arithmetic, and imports nothing else of this package.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import astropy.io.fits
+import astropy.wcs
+import h5py
+import numpy as np
+
+__all__ = ("PixelComparison", "PixelFault", "compare_pixels")
+
+_TOLERANCE_PIXELS = 1e-6
+_BAND_NO_DATASET, _BAND_READ_FAILED = 1, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelFault:
+    """Something that is not as the input images have it."""
+
+    dataset: str
+    """Dataset of the product file, or the path of an input image."""
+
+    row: int | None
+    """Row of the user's catalog; `None` where it is about a whole image."""
+
+    message: str
+    """What is wrong."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelComparison:
+    """What came of a comparison."""
+
+    faults: tuple[PixelFault, ...]
+    """All that is wrong."""
+
+    pixels: int
+    """Number of pixels that were compared, all planes counted."""
+
+
+def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[str, str]) -> PixelComparison:
+    """Compare some cutouts of a file with the images that they came from.
+
+    Parameters
+    ----------
+    product_file
+        Data file of a product.
+    indices
+        Zero-based rows of the file.
+    inputs
+        Path of the input image by dataset UUID.
+
+    Returns
+    -------
+    comparison
+        Faults and number of pixels.
+    """
+    faults: list[PixelFault] = []
+    pixels = 0
+    with h5py.File(product_file, "r") as file:
+        targets = [_Target(file, index) for index in sorted(indices)]
+        for uuid, members in _by_input(targets).items():
+            if uuid is None:
+                for target, band in members:
+                    faults += target.check_absent(band)
+                continue
+            if uuid not in inputs:
+                faults.append(PixelFault(uuid, None, "The manifest does not say where this input image is."))
+                continue
+            try:
+                with astropy.io.fits.open(inputs[uuid]) as hdus:
+                    image = _InputImage(hdus)
+                    for target, band in members:
+                        found, compared = target.compare(band, image)
+                        faults += found
+                        pixels += compared
+            except Exception as error:
+                # Whatever goes wrong with an image is what we came to find.
+                message = f"The input image cannot be compared: {type(error).__name__}: {error}"
+                faults.append(PixelFault(inputs[uuid], None, message))
+        for target in targets:
+            faults += target.check_place()
+    return PixelComparison(tuple(faults), pixels)
+
+
+class _InputImage:
+    """An input image, as astropy reads it."""
+
+    def __init__(self, hdus: astropy.io.fits.HDUList) -> None:
+        self._image, self._variance = hdus["IMAGE"], hdus["VARIANCE"]
+        self._masks = [hdu for hdu in hdus if hdu.name == "MASK"]
+        header = self._image.header
+        if header.get("BUNIT") != "nJy":
+            raise ValueError(f"its unit is {header.get('BUNIT')!r}, not nJy")
+        self.wcs = astropy.wcs.WCS(header)
+        # The alternate WCS "A" tells where the file lies in the tract.
+        self.x0 = round(header["CRVAL1A"] - (header["CRPIX1A"] - 1))
+        self.y0 = round(header["CRVAL2A"] - (header["CRPIX2A"] - 1))
+        self.ny, self.nx = self._image.shape
+
+    def place(self, ra: float, dec: float) -> tuple[float, float]:
+        """Pixel ``(x, y)`` of the tract, zero-based."""
+        x, y = self.wcs.all_world2pix(ra, dec, 0)
+        return float(x) + self.x0, float(y) + self.y0
+
+    def cut(
+        self, first_x: int, first_y: int, size: int
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """Image and variance by name, padded; mask planes by name, padded."""
+        here, there = self._overlap(first_x, first_y, size)
+        floats = {}
+        for name, hdu in (("flux", self._image), ("variance", self._variance)):
+            floats[name] = np.full((size, size), np.nan, dtype=np.float32)
+            if here is not None:
+                floats[name][here] = hdu.section[there]
+        planes = {"NO_DATA": np.ones((size, size), dtype=bool)}
+        if here is not None:
+            planes["NO_DATA"][here] = False
+        for hdu in self._masks:
+            bits = hdu.section[there] if here is not None else None
+            for name, value in _mask_values(hdu.header).items():
+                plane = planes.setdefault(name, np.zeros((size, size), dtype=bool))
+                if bits is not None:
+                    plane[here] = (bits.astype(np.int64) & value) != 0
+        return floats, planes
+
+    def _overlap(self, first_x: int, first_y: int, size: int) -> tuple[Any, Any]:
+        x_low, x_high = max(first_x, self.x0), min(first_x + size, self.x0 + self.nx)
+        y_low, y_high = max(first_y, self.y0), min(first_y + size, self.y0 + self.ny)
+        if x_low >= x_high or y_low >= y_high:
+            return None, None
+        here = np.s_[y_low - first_y : y_high - first_y, x_low - first_x : x_high - first_x]
+        return here, np.s_[y_low - self.y0 : y_high - self.y0, x_low - self.x0 : x_high - self.x0]
+
+
+class _Target:
+    """One row of the product file."""
+
+    def __init__(self, file: h5py.File, index: int) -> None:
+        self._file = file
+        self._index = index
+        self.row = int(file["catalog/row"][index])
+        self._sky = (float(file["catalog/ra"][index]), float(file["catalog/dec"][index]))
+        self._x, self._y, self._x_cutout, self._y_cutout = (
+            float(file[f"catalog/{name}"][index]) for name in ("x", "y", "x_cutout", "y_cutout")
+        )
+        self._size = int(file["meta/image_shape"][0])
+        self._status = file["images/band_status"][index]
+        self._bands = [name.decode() for name in file["meta/band_order"][()]]
+        self._wcs = astropy.wcs.WCS(naxis=2)
+        self._wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        self._wcs.wcs.crval = file["wcs/crval"][index]
+        self._wcs.wcs.crpix = file["wcs/crpix"][index]
+        self._wcs.wcs.cd = file["wcs/cd"][index]
+        self._wcs.wcs.set()
+
+    def inputs(self) -> Iterator[tuple[str | None, int]]:
+        """Dataset UUID and number of each band to compare; `None` where there
+        is no image.
+        """
+        tract, patch = self._file["catalog/tract"][self._index], self._file["catalog/patch"][self._index]
+        same = (self._file["provenance/tract"][()] == tract) & (self._file["provenance/patch"][()] == patch)
+        (places,) = np.nonzero(same)
+        for band, status in enumerate(self._status):
+            if status == _BAND_NO_DATASET:
+                yield None, band
+            elif status != _BAND_READ_FAILED:
+                known = len(places) > 0
+                uuid = self._file["provenance/dataset_uuid"][int(places[0]), band] if known else b""
+                yield uuid.decode() or f"no UUID (tract {tract}, patch {patch})", band
+
+    def check_place(self) -> Iterator[PixelFault]:
+        """The product's projection sends the target to its place."""
+        x, y = (float(value) for value in self._wcs.all_world2pix(*self._sky, 0))
+        if not math.hypot(x - self._x_cutout, y - self._y_cutout) <= _TOLERANCE_PIXELS:
+            place = f"({self._x_cutout:.7f}, {self._y_cutout:.7f})"
+            yield self._fault("wcs", f"sends the target to ({x:.7f}, {y:.7f}), not to {place}")
+
+    def check_absent(self, band: int) -> Iterator[PixelFault]:
+        """A band without an image is empty."""
+        for name in ("flux", "variance"):
+            if (pixels := self._pixels(name, band)) is not None and not np.isnan(pixels).all():
+                yield self._fault(f"images/{name}", "has pixels, though there is no input image", band)
+        if (mask := self._pixels("mask", band)) is not None:
+            for name, plane in self._planes(mask).items():
+                if not (plane == (name == "NO_DATA")).all():
+                    yield self._fault("images/mask", f"is wrong in {name}: there is no input image", band)
+
+    def compare(self, band: int, image: _InputImage) -> tuple[list[PixelFault], int]:
+        """All planes of a band, and its place, against the input."""
+        faults = []
+        x, y = image.place(*self._sky)
+        if not math.hypot(x - self._x, y - self._y) <= _TOLERANCE_PIXELS:
+            message = f"is ({self._x:.7f}, {self._y:.7f}), by the input image ({x:.7f}, {y:.7f})"
+            faults.append(self._fault("catalog/x and y", message, band))
+        first_x, first_y = (math.ceil(round(value, 6) - self._size / 2) for value in (x, y))
+        ours = (self._x - self._x_cutout, self._y - self._y_cutout)
+        if not math.hypot(ours[0] - first_x, ours[1] - first_y) <= _TOLERANCE_PIXELS:
+            message = f"say that the first pixel is {ours}, it should be ({first_x}, {first_y})"
+            faults.append(self._fault("catalog/x_cutout and y_cutout", message, band))
+        faults += self._compare_projection(band, image, first_x, first_y)
+        floats, planes = image.cut(first_x, first_y, self._size)
+        compared = 0
+        for name, expected in floats.items():
+            if (pixels := self._pixels(name, band)) is None:
+                continue
+            compared += pixels.size
+            wrong = ~_same_floats(pixels, expected)
+            if wrong.any():
+                faults.append(self._fault(f"images/{name}", _first_wrong(wrong, pixels, expected), band))
+        if (mask := self._pixels("mask", band)) is not None:
+            compared += mask.size
+            ours_by_name = self._planes(mask)
+            nothing = np.zeros(mask.shape, dtype=bool)
+            for name in ours_by_name.keys() | planes.keys():
+                mine, expected = ours_by_name.get(name, nothing), planes.get(name, nothing)
+                if (wrong := mine != expected).any():
+                    message = f"plane {name} {_first_wrong(wrong, mine, expected)}"
+                    faults.append(self._fault("images/mask", message, band))
+        return faults, compared
+
+    def _compare_projection(
+        self, band: int, image: _InputImage, first_x: int, first_y: int
+    ) -> Iterator[PixelFault]:
+        # A wrong matrix may still send the target itself to its place.
+        corners = np.array([(0, 0), (0, self._size - 1), (self._size - 1, 0)], dtype=float)
+        sky = self._wcs.all_pix2world(corners, 0)
+        x, y = image.wcs.all_world2pix(sky[:, 0], sky[:, 1], 0)
+        there = np.stack([x + image.x0 - first_x, y + image.y0 - first_y], axis=1)
+        off = float(np.abs(there - corners).max())
+        if not off <= _TOLERANCE_PIXELS:
+            yield self._fault("wcs", f"differs from the input image's by {off:.2g} px", band)
+
+    def _pixels(self, name: str, band: int) -> np.ndarray | None:
+        path = f"images/{name}"
+        return np.asarray(self._file[path][self._index, band]) if path in self._file else None
+
+    def _planes(self, mask: np.ndarray) -> dict[str, np.ndarray]:
+        table = self._file["meta/mask_planes"]
+        return {
+            name.decode(): (mask >> bit) & 1 != 0
+            for name, bit in zip(table["name"][()], table["bit"][()].tolist(), strict=True)
+        }
+
+    def _fault(self, dataset: str, message: str, band: int | None = None) -> PixelFault:
+        where = dataset if band is None else f"{dataset} in {self._bands[band]}"
+        return PixelFault(where, self.row, message)
+
+
+def _by_input(targets: Sequence[_Target]) -> dict[str | None, list[tuple[_Target, int]]]:
+    # So that each image is opened once.
+    members: dict[str | None, list[tuple[_Target, int]]] = {}
+    for target in targets:
+        for uuid, band in target.inputs():
+            members.setdefault(uuid, []).append((target, band))
+    return members
+
+
+def _mask_values(header: astropy.io.fits.Header) -> dict[str, int]:
+    """Value of each plane by name: lsst.images' cards, or afw's."""
+    values = {}
+    for key in header:
+        if key.startswith("MSKN"):
+            values[str(header[key])] = int(header[f"MSKM{key[4:]}"])
+        elif key.startswith("MP_"):
+            values[key[3:]] = 1 << int(header[key])
+    return values
+
+
+def _same_floats(ours: np.ndarray, expected: np.ndarray) -> np.ndarray:
+    """Bit for bit, except that one NaN is as good as another."""
+    same = ours.astype("<f4").view("<u4") == expected.astype("<f4").view("<u4")
+    return np.asarray(same | (np.isnan(ours) & np.isnan(expected)))
+
+
+def _first_wrong(wrong: np.ndarray, ours: np.ndarray, expected: np.ndarray) -> str:
+    y, x = (int(value) for value in np.argwhere(wrong)[0])
+    return f"differs in {wrong.sum()} pixels, first [{y}, {x}]: {ours[y, x]}, in the input {expected[y, x]}"
