@@ -30,9 +30,11 @@ LEVELS = {
     "campaign_status": 4,
     "finish": 4,
     "notify": 4,
+    "parsl_site": 4,
     "repackage": 4,
     "restart": 4,
     "submit": 4,
+    "row_accounting": 4,
     "verify": 4,
     "campaign_butler": 3,
     "cutout_formatter": 3,
@@ -43,6 +45,7 @@ LEVELS = {
     "cutout_dataset": 2,
     "data_card": 2,
     "formats": 2,
+    "pixel_check": 2,
     "preview": 2,
     "readers": 2,
     "catalog": 1,
@@ -83,13 +86,12 @@ LOWEST_LEVEL = {
 }
 """The lowest level that may import a package from outside."""
 
-ONLY_IN = {"lsst.ctrl.bps": {"submit"}, "click": {"cli"}}
+ONLY_IN = {"lsst.ctrl.bps": {"parsl_site", "submit"}, "parsl": {"parsl_site"}, "click": {"cli"}}
 """Packages that one module wraps for all others."""
 
 NEVER = {
     "htcondor": "BPS chooses the workflow system",
     "htcondor2": "BPS chooses the workflow system",
-    "parsl": "BPS chooses the workflow system",
     "pickle": "a file must be readable by another version, and safe to read",
     "cloudpickle": "as pickle",
     "dill": "as pickle",

@@ -79,7 +79,20 @@ class SmallImage:
     """Bits as in `PLANES`."""
 
     def cut(self, x: int, y: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Cut a box out, padded where it leaves the image."""
+        """Cut a box out, padded where it leaves the image.
+
+        Parameters
+        ----------
+        x, y
+            First pixel, tract pixels.
+        size
+            Side in pixels.
+
+        Returns
+        -------
+        image, variance, mask
+            Each of shape ``(size, size)``.
+        """
         image = np.full((size, size), np.nan, dtype="f4")
         variance, mask = image.copy(), np.ones((size, size), dtype="i4")
         for row in range(max(y, self.y0), min(y + size, self.y0 + self.image.shape[0])):
@@ -98,11 +111,22 @@ class SmallProduct:
     """Directory for the images, and for ``out``, the product."""
 
     bands: tuple[str, ...] = ("g", "r", "i")
+    """Band axis; the last of several has no image in patch 4."""
+
     sizes: tuple[int, ...] = (16,)
+    """Sizes that the rows of the catalog have in turn."""
+
     planes: tuple[str, ...] = ("image", "variance", "mask", "psf")
+    """Planes that were requested."""
+
     text_ids: bool = False
+    """Whether identifiers are text."""
+
     empty: bool = False
+    """Whether all rows are refused, so that there is no data file."""
+
     images: dict[tuple[int, str], SmallImage] = dataclasses.field(default_factory=dict)
+    """The images by patch and band, once they are made."""
 
     @property
     def out(self) -> Path:
@@ -120,7 +144,13 @@ class SmallProduct:
         return wcs
 
     def make(self) -> SmallProduct:
-        """Write images and product."""
+        """Write images and product.
+
+        Returns
+        -------
+        product
+            This object.
+        """
         for patch, (y0, x0) in {3: (100, 200), 4: (100, 260)}.items():
             for number, band in enumerate(self.bands):
                 # The last band has no image in patch 4.
@@ -250,7 +280,18 @@ class SmallProduct:
             writer.write(0, {name: values for name, values in columns.items() if name in layout.columns})
 
     def layout(self, size: int) -> ProductLayout:
-        """Describe a file."""
+        """Describe a file.
+
+        Parameters
+        ----------
+        size
+            Side of the cutouts in pixels.
+
+        Returns
+        -------
+        layout
+            What the writer takes.
+        """
         return ProductLayout(
             size=size,
             bands=self.bands,
@@ -281,7 +322,20 @@ class SmallProduct:
         )
 
     def columns(self, size: int, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        """Make all that the writer takes."""
+        """Make all that the writer takes.
+
+        Parameters
+        ----------
+        size
+            Side of the cutouts in pixels.
+        rows
+            What is known of each target.
+
+        Returns
+        -------
+        columns
+            Arrays by path.
+        """
         n = len(rows)
         columns = blank_columns(self.layout(size), n)
         schema = target_schema(self._id_type, CARRIED)
