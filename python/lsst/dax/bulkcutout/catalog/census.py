@@ -55,7 +55,7 @@ class IdCensus:
     def __init__(self, path: Path, field: pa.Field, *, is_text: bool) -> None:
         self._where = f"Catalog {path}, column {field.name}"
         dtype = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-        self._text = TextCensus() if is_text else None
+        self._text = TextCensus(identifiers=True) if is_text else None
         self._float = dtype if pa.types.is_floating(dtype) else None
         self._is_uint64 = dtype == pa.uint64()
         self._is_string = any(is_type(dtype) for is_type in _STRINGS)

@@ -65,6 +65,8 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
     are floating-point numbers or uint64, are read.
     """
     file = _open_file(spec.uri)
+    if file.n_rows == 0:
+        raise _empty(file)
     columns, warnings = choose_columns(spec, size, path=file.path, schema=file.schema)
     identifiers = IdCensus(file.path, file.schema.field(columns.id), is_text=file.is_text)
     sizes = SizeCensus(file.path, columns.size) if columns.size is not None else None
@@ -76,7 +78,7 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
         questions.append((columns.size, sizes))
     _ask(file, questions)
     if not file.n_rows:
-        raise UserError(f"Catalog {file.path} is empty: it has columns but no rows.")
+        raise _empty(file)
     if sizes is not None:
         sizes.check()
     id_type, convert_id, id_warnings = identifiers.result()
@@ -247,6 +249,10 @@ def _open_file(uri: str) -> CatalogFile:
             "wrong."
         )
     return CsvFile(path)
+
+
+def _empty(file: CatalogFile) -> UserError:
+    return UserError(f"Catalog {file.path} is empty: it has columns but no rows.")
 
 
 def _ask(file: CatalogFile, questions: Sequence[tuple[str, Census]]) -> None:

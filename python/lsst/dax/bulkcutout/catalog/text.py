@@ -20,12 +20,13 @@ __all__ = ("TextCensus", "numbers_from", "to_bool", "to_float", "to_int", "unpac
 _NULL_WORDS = ("", "null", "none", "na", "n/a", "--")
 _NAN = "nan"
 _INT = r"^(0|-?[1-9][0-9]*)$"
-_FLOAT = r"^[+-]?(((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity)$"
 _ANY_NUMBER = r"^[+-]?(([0-9]+\.?[0-9]*|\.[0-9]+)(e[+-]?[0-9]+)?|inf|infinity|nan)$"
 # What programs write for a whole number that is held as floating point, but
 # not `12e4`, which may be a name.
 _INT_AS_FLOAT = r"^-?([0-9]+\.[0-9]*(e\+?[0-9]+)?|[0-9]+e\+[0-9]+)$"
-_BOOL = r"^(true|false)$"
+_BOOLS = ("true", "false")
+# Starts of numbers that are text where types are found out.
+_CODES = (*(f"0{digit}" for digit in range(10)), "0x")
 
 
 def to_float(text: pa.Array) -> pa.Array:
@@ -129,14 +130,19 @@ class TextCensus:
 
     The kind is ``int``, else ``float``, else ``bool``, else ``string``: the
     first that takes all values.
+
+    Parameters
+    ----------
+    identifiers
+        Whether the column may hold identifiers that went through float.
     """
 
-    def __init__(self) -> None:
-        self._kinds = {"int": _INT, "float": _FLOAT, "bool": _BOOL}
+    def __init__(self, *, identifiers: bool = False) -> None:
+        self._kinds = {"int": self._are_ints, "float": _are_floats, "bool": _are_bools}
         self._n_values = 0
         self._has_nan = False
         self._exceeds_int64 = False
-        self._is_int_or_float = True
+        self._is_int_or_float = identifiers
 
     def see(self, text: pa.Array) -> None:
         """Look at some values.
@@ -154,16 +160,14 @@ class TextCensus:
         if not len(words):
             return
         self._n_values += len(words)
-        for kind, pattern in list(self._kinds.items()):
-            if not _all_match(words, pattern):
+        for kind, are_such in list(self._kinds.items()):
+            if not are_such(words):
                 del self._kinds[kind]
             elif kind == "int":
-                # Whole numbers are floats as well, but not the reverse.
-                self._exceeds_int64 = self._exceeds_int64 or not _fits_int64(words)
+                # Whole numbers are floats as well, but no truth values.
                 self._kinds.pop("bool", None)
                 return
-        if self._is_int_or_float:
-            self._is_int_or_float = _all_match(words, f"{_INT_AS_FLOAT}|{_INT}")
+        self._is_int_or_float = self._is_int_or_float and _all_match(words, f"{_INT_AS_FLOAT}|{_INT}")
 
     @property
     def kind(self) -> str:
@@ -181,13 +185,21 @@ class TextCensus:
 
     @property
     def is_int_or_float(self) -> bool:
-        """Whether all are whole numbers, or such that went through float."""
+        """Whether all identifiers are whole numbers, with float or not."""
         return self._n_values > 0 and self._is_int_or_float
+
+    def _are_ints(self, words: pa.Array) -> bool:
+        try:
+            words.cast(pa.int64())
+        except pa.ArrowInvalid:
+            self._exceeds_int64 = _all_match(words, _INT)
+            return self._exceeds_int64
+        return not _has_codes(words)
 
 
 def _words(text: pa.Array) -> pa.Array:
     """Trim, fold to lower case, and make the words for nothing null."""
-    words = pc.utf8_lower(pc.utf8_trim_whitespace(text))
+    words = pc.ascii_lower(pc.ascii_trim_whitespace(text))
     is_null = pc.is_in(words, value_set=pa.array(_NULL_WORDS))
     return pc.if_else(is_null, pa.scalar(None, pa.string()), words) if pc.any(is_null).as_py() else words
 
@@ -196,9 +208,19 @@ def _all_match(words: pa.Array, pattern: str) -> bool:
     return bool(pc.all(pc.match_substring_regex(words, pattern)).as_py())
 
 
-def _fits_int64(words: pa.Array) -> bool:
+def _are_floats(words: pa.Array) -> bool:
     try:
-        words.cast(pa.int64())
+        words.cast(pa.float64())
     except pa.ArrowInvalid:
         return False
-    return True
+    return not _has_codes(words)
+
+
+def _are_bools(words: pa.Array) -> bool:
+    return bool(pc.all(pc.is_in(words, value_set=pa.array(_BOOLS))).as_py())
+
+
+def _has_codes(words: pa.Array) -> bool:
+    unsigned = pc.ascii_ltrim(words, characters="+-")
+    is_code = pc.is_in(pc.utf8_slice_codeunits(unsigned, 0, 2), value_set=pa.array(_CODES))
+    return bool(pc.any(is_code).as_py())
