@@ -305,17 +305,18 @@ def _extras(planes: Planes, bounds: lic.CellGridBounds, band: str) -> dict[str, 
     inputs = provenance.make_empty_input_table(1)
     cells = sorted(bounds.cell_indices())
     contributions = provenance.make_empty_contribution_table(len(cells))
+    # Slices, so that the columns keep their types.
     for table in (inputs, contributions):
-        table["instrument"] = "DemoCam"
-        table["visit"] = 1
-        table["detector"] = 2
-    inputs["physical_filter"] = f"{band}_demo"
-    inputs["day_obs"] = 20260101
+        table["instrument"][:] = "DemoCam"
+        table["visit"][:] = 1
+        table["detector"][:] = 2
+    inputs["physical_filter"][:] = f"{band}_demo"
+    inputs["day_obs"][:] = 20260101
     inputs["polygon"][0] = li.Polygon.from_box(box)
-    contributions["cell_i"] = [cell.i for cell in cells]
-    contributions["cell_j"] = [cell.j for cell in cells]
+    contributions["cell_i"][:] = [cell.i for cell in cells]
+    contributions["cell_j"][:] = [cell.j for cell in cells]
     for name, value in (("overlap_fraction", 1.0), ("unmasked_fraction", 1.0), ("weight", 1.0)):
-        contributions[name] = value
+        contributions[name][:] = value
     return {
         "noise_realizations": [li.Image(noise.astype(np.float32), bbox=box)],
         "mask_fractions": {"rejected": li.Image(rejected.astype(np.float32), bbox=box)},

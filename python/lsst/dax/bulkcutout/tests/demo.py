@@ -108,7 +108,7 @@ def make_demo(folder: Path) -> SkyRepository:
         progress=progress.set,
     )
     progress.close()
-    targets = make_targets(repository, n_sources=1800, n_random=1800, n_outside=60, size=_SIZE)
+    targets = make_targets(repository, n_sources=1800, n_near=1000, n_random=800, n_outside=60, size=_SIZE)
     targets.write(folder / "catalog.parquet")
     request = {
         "schema_version": 1,

@@ -38,7 +38,7 @@ class Targets:
     expected: pa.Table
     """One row for each: ``row``, ``kind``, ``status`` (null where it depends
     on whether another patch may stand in), ``tract``, ``patch``, ``x``, ``y``
-    and ``bands`` (those with a dataset, joined by commas)."""
+    and ``bands`` (those with pixels in the cutout, joined by commas)."""
 
     def write(self, path: str | os.PathLike[str]) -> Path:
         """Write the catalog.
@@ -75,6 +75,7 @@ def make_targets(
     repo: SkyRepository,
     *,
     n_sources: int = 40,
+    n_near: int = 0,
     n_random: int = 20,
     n_outside: int = 6,
     edges: bool = True,
@@ -94,6 +95,8 @@ def make_targets(
         The repository.
     n_sources
         Number of targets on stars and galaxies of the sky, brightest first.
+    n_near
+        Number of targets some pixels beside the brightest of these.
     n_random
         Number of targets at random places in inner regions of patches.
     n_outside
@@ -128,7 +131,7 @@ def make_targets(
     def pick_size() -> int:
         return int(rng.choice(sizes)) if sizes else size
 
-    rows = _good_rows(repo, rng, n_sources, n_random, pick_size)
+    rows = _good_rows(repo, rng, n_sources, n_near, n_random, pick_size)
     if edges:
         rows += _edge_rows(repo, pick_size)
     rows += _outside_rows(repo, rng, n_outside, pick_size)
@@ -213,13 +216,22 @@ def write_random_catalog(
 
 
 def _good_rows(
-    repo: SkyRepository, rng: np.random.Generator, n_sources: int, n_random: int, pick_size: Callable[[], int]
+    repo: SkyRepository,
+    rng: np.random.Generator,
+    n_sources: int,
+    n_near: int,
+    n_random: int,
+    pick_size: Callable[[], int],
 ) -> list[_Row]:
     rows = []
     if n_sources and repo.sky is not None:
         truth = repo.truth.sort_by([("i_flux", "descending")]).to_pylist()
         inside = [source for source in truth if (source["tract"], source["patch"]) in repo.layout.images]
         rows += [_Row("source", s["ra"], s["dec"], pick_size()) for s in inside[:n_sources]]
+        for source in inside[:n_near]:
+            dy, dx = rng.uniform(-8, 8, 2)
+            y, x = source["y"] + dy, source["x"] + dx
+            rows.append(_row_at(repo, "near", source["tract"], y, x, pick_size))
     for _ in range(n_random):
         tract, patch = repo.layout.images[int(rng.integers(len(repo.layout.images)))]
         box = repo.layout.patch(tract, patch).inner
@@ -300,10 +312,8 @@ def _expected(repo: SkyRepository, rows: list[_Row]) -> pa.Table:
             home = repo.home(row.ra, row.dec)
         if home is not None:
             answer |= dict(zip(("tract", "patch", "x", "y"), home, strict=True))
-            bands = [band for band in repo.bands if (home[0], home[1], band) in repo.refs]
-            answer["bands"] = ",".join(bands)
             if row.status is None and row.size is not None:
-                answer["status"] = _status(repo, *home, bands, row.size)
+                answer["status"], answer["bands"] = _status(repo, *home, row.size)
         elif row.status is None:
             answer["status"] = None if _covered(repo, row) else "outside_footprint"
         answers.append(answer)
@@ -323,14 +333,16 @@ def _expected(repo: SkyRepository, rows: list[_Row]) -> pa.Table:
 
 
 def _status(
-    repo: SkyRepository, tract: int, patch: int, x: float, y: float, bands: Sequence[str], size: int
-) -> str | None:
+    repo: SkyRepository, tract: int, patch: int, x: float, y: float, size: int
+) -> tuple[str | None, str]:
     y0, x0 = (math.ceil(round(position, 6) - size / 2) for position in (y, x))
     box = Box(y0, y0 + size, x0, x0 + size)
+    bands = [band for band in repo.bands if (tract, patch, band) in repo.refs]
     if not bands:
         ra, dec = (float(value) for value in repo.layout.tracts[tract].pixel_to_sky(x, y))
-        return None if _covered(repo, _Row("", ra, dec, size)) else "no_dataset"
-    return "delivered" if any(_has_pixels(repo, tract, patch, band, box) for band in bands) else "no_data"
+        return (None if _covered(repo, _Row("", ra, dec, size)) else "no_dataset"), ""
+    seen = [band for band in bands if _has_pixels(repo, tract, patch, band, box)]
+    return ("delivered" if seen else "no_data"), ",".join(seen)
 
 
 def _covered(repo: SkyRepository, row: _Row) -> bool:
