@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from astropy.stats import sigma_clip
 from astropy.visualization import make_lupton_rgb
 from PIL import Image, ImageDraw, ImageFont
 
@@ -118,6 +119,9 @@ class _Stretch(NamedTuple):
     sigma: float
     """Scatter of the sky in the mean of the colours, nJy."""
 
+    softening: float
+    """Lupton's Q: the larger, the brighter the light that is not yet white."""
+
 
 @dataclasses.dataclass(frozen=True)
 class _Panel:
@@ -196,13 +200,24 @@ def _unit(x: float, y: float) -> tuple[float, float]:
 
 def _find_stretch(panels: Sequence[_Panel]) -> _Stretch:
     samples = np.concatenate([panel.pixels.reshape(len(panel.pixels), -1) for panel in panels], axis=1)
-    finite = [values[np.isfinite(values)] for values in samples]
-    sky = np.array([np.median(values) if len(values) else 0.0 for values in finite], dtype=np.float32)
+    sky = np.array([_sky(values[np.isfinite(values)])[0] for values in samples], dtype=np.float32)
     intensity = (samples - sky[:, None]).mean(axis=0)
     intensity = intensity[np.isfinite(intensity)]
+    sigma = _sky(intensity)[1] or 1.0
+    bright = float(np.percentile(intensity, 99.9)) if len(intensity) else 0.0
+    # The light that comes out white, with ten sigma as the linear part.
+    white = {q: 10 * sigma * math.sinh(10 * math.asinh(q / 10)) / q for q in range(4, 25)}
+    return _Stretch(sky[:, None, None], sigma, next((q for q in white if white[q] >= bright), 24))
+
+
+def _sky(values: np.ndarray) -> tuple[float, float]:
+    """Level and scatter of what is left without the sources."""
+    if not len(values):
+        return 0.0, 0.0
+    clipped = sigma_clip(values, sigma_lower=6, sigma_upper=2, maxiters=20, masked=False)
+    level = float(np.median(clipped))
     # The lower half only: sources make the upper one wider.
-    sigma = -float(np.percentile(intensity, 15.87)) if len(intensity) else 0.0
-    return _Stretch(sky[:, None, None], sigma if sigma > 0 else 1.0)
+    return level, level - float(np.percentile(clipped, 15.87))
 
 
 def _draw_sheet(
@@ -242,7 +257,9 @@ def _colour(panel: _Panel, stretch: _Stretch) -> np.ndarray:
     red, green, blue = pixels if len(pixels) == 3 else (pixels[0],) * 3
     # The sky comes out dark grey at one sigma above black.
     with np.errstate(divide="ignore", invalid="ignore"):
-        rgb = make_lupton_rgb(red, green, blue, minimum=-stretch.sigma, stretch=10 * stretch.sigma, Q=8)
+        rgb = make_lupton_rgb(
+            red, green, blue, minimum=-stretch.sigma, stretch=10 * stretch.sigma, Q=stretch.softening
+        )
     magnify = (panel.magnification, panel.magnification)
     picture = np.kron(rgb, np.ones((*magnify, 1), dtype=np.uint8))[::-1].copy()
     missing = np.kron(count == 0, np.ones(magnify, dtype=bool))[::-1]
