@@ -20,7 +20,7 @@ import yaml
 from lsst.daf.butler import Butler, ButlerConfig, Config
 
 from .campaign import Campaign, write_atomically
-from .cutout_formatter import STORAGE_CLASS, CutoutFormatter, CutoutStream
+from .cutout_formatter import STORAGE_CLASS, STORAGE_CLASS_DEFINITION, CutoutFormatter
 from .errors import UserError
 
 __all__ = ("open_source", "write_campaign_butler")
@@ -93,9 +93,7 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
     config.pop("datastore")
     config = {key: value for key, value in config.items() if key in ("registry", "storageClasses")}
     config["root"] = root
-    config.setdefault("storageClasses", {})[STORAGE_CLASS] = {
-        "pytype": f"{CutoutStream.__module__}.{CutoutStream.__qualname__}"
-    }
+    config.setdefault("storageClasses", {})[STORAGE_CLASS] = STORAGE_CLASS_DEFINITION
     config["datastore"] = {"cls": CHAINED, "datastores": [*children, own]}
     campaign.root.mkdir(parents=True, exist_ok=True)
     write_atomically(campaign.butler_config, yaml.safe_dump(config, sort_keys=True))

@@ -6,17 +6,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
+import threading
+from collections.abc import Iterator
 from typing import Any
 
 from .campaign import Campaign
 from .errors import UserError
 from .manifest import Manifest, read_manifest
+from .progress import Progress
 from .quantum_outputs import read_outputs
 from .request import load_request
 
-__all__ = ("CampaignStatus", "read_status")
+__all__ = ("CampaignStatus", "read_status", "watching")
+
+WATCH_INTERVAL_S = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,3 +89,38 @@ def _manifest(directory: str) -> Manifest | None:
         return read_manifest(directory)
     except UserError:
         return None
+
+
+@contextlib.contextmanager
+def watching(campaign: Campaign) -> Iterator[None]:
+    """Show how far a campaign is while something else runs it.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+
+    Yields
+    ------
+    nothing
+        Progress is shown inside the context, on standard error.
+    """
+    ended = threading.Event()
+    progress = Progress("Cutting", "patches")
+
+    def watch() -> None:
+        while not ended.wait(WATCH_INTERVAL_S):
+            if campaign.plan.exists():
+                total = sum(tract.patches for tract in campaign.read_plan().tracts)
+                # Metadata is what a quantum writes last.
+                done = sum(1 for _ in campaign.datastore.glob("**/*_metadata/*/*/*.json"))
+                progress.set(min(done, total), total)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        watcher.join()
+        progress.close()

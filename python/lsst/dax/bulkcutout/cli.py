@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 
@@ -51,10 +50,13 @@ def cli(verbose: bool) -> None:
     with a campaign that has stopped.  `verify` and `preview` look at a
     product.  The other commands are what BPS runs in between.
     """
-    logging.basicConfig(
-        level=logging.INFO if verbose or "BULKCUTOUT_JOB" in os.environ else logging.WARNING,
-        format="%(asctime)s %(levelname)s %(message)s",
-    )
+    # The level is that of the handler: workflow systems lower their own
+    # loggers' levels, and would be heard in detail.
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.INFO if verbose else logging.WARNING)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("lsst.dax.bulkcutout").setLevel(logging.INFO)
 
 
 @cli.command()
@@ -78,12 +80,14 @@ def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) 
 @CAMPAIGN
 def restart(campaign: Path) -> None:
     """Go on with CAMPAIGN: only what has not finished is done again."""
+    from .campaign_status import watching
     from .restart import restart as restart_campaign
     from .submit import find_campaign
 
     found = find_campaign(campaign)
-    if restart_campaign(found):
-        _report(found.root)
+    with watching(found):
+        restart_campaign(found)
+    _report(found.root)
 
 
 @cli.command()
@@ -215,9 +219,11 @@ def main() -> None:
 
 def _run(root: Path) -> None:
     from .campaign import Campaign
+    from .campaign_status import watching
     from .submit import run_bps
 
-    run_bps(Campaign(root))
+    with watching(Campaign(root)):
+        run_bps(Campaign(root))
     _report(root)
 
 

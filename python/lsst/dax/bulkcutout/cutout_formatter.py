@@ -11,13 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import FormatterV2, StorageClass, StorageClassFactory
+from lsst.daf.butler import FormatterV2, StorageClassConfig, StorageClassFactory
 from lsst.resources import ResourcePath
 
-__all__ = ("STORAGE_CLASS", "CutoutFormatter", "CutoutStream", "define_storage_class")
+__all__ = (
+    "STORAGE_CLASS",
+    "STORAGE_CLASS_DEFINITION",
+    "CutoutFormatter",
+    "CutoutStream",
+    "define_storage_class",
+)
 
 STORAGE_CLASS = "BulkCutouts"
-"""Storage class of cutout datasets; config/butler.yaml says the same."""
+"""Storage class of cutout datasets."""
+
+STORAGE_CLASS_DEFINITION = {"pytype": f"{__name__}.CutoutStream"}
+"""What the Butler must know of it."""
 
 
 class CutoutStream:
@@ -82,4 +91,4 @@ def define_storage_class() -> None:
     The jobs of a campaign know it from their Butler configuration; the graph
     builder reads the source repository with that repository's own.
     """
-    StorageClassFactory().registerStorageClass(StorageClass(STORAGE_CLASS, pytype=CutoutStream))
+    StorageClassFactory().addFromConfig(StorageClassConfig({STORAGE_CLASS: STORAGE_CLASS_DEFINITION}))

@@ -58,14 +58,17 @@ class Progress:
         total
             How many there are; 0 if not known.
         """
+        changed = (done, total) != (self._done, self._total)
         self._done, self._total = done, total
         now = time.monotonic()
         is_terminal = self._stream.isatty()
         if now - self._shown < (BAR_INTERVAL_S if is_terminal else LINE_INTERVAL_S):
             return
+        if not is_terminal and not changed:
+            return
         self._shown = now
         if is_terminal:
-            self._stream.write(f"\r{self._text()}\x1b[K")
+            self._stream.write(f"\r{self._bar()}{self._text()}\x1b[K")
         else:
             self._stream.write(self._text() + "\n")
         self._stream.flush()
@@ -79,11 +82,17 @@ class Progress:
             self._stream.flush()
 
     def _text(self) -> str:
-        rate = self._done / max(1e-9, time.monotonic() - self._started)
-        text = f"{self._label}: {self._done:,} {self._unit}, {rate:,.0f} a second"
+        seconds = time.monotonic() - self._started
+        text = f"{self._label}: {self._done:,}"
+        if self._total:
+            text += f" of {self._total:,}"
+        text += f" {self._unit}, {seconds:.0f} s"
+        if self._total and self._done:
+            text += f", {seconds * (self._total - self._done) / self._done:.0f} s left"
+        return text
+
+    def _bar(self) -> str:
         if not self._total:
-            return text
+            return ""
         filled = BAR_WIDTH * self._done // self._total
-        bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
-        left = (self._total - self._done) / max(rate, 1e-9)
-        return f"{bar} {text}, of {self._total:,}, {left:.0f} s left"
+        return f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] "

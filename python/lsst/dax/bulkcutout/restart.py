@@ -7,18 +7,19 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 from .campaign import Campaign
 from .finish import finish
 from .quantum_outputs import read_outputs
-from .submit import run_bps
+from .submit import restart_bps, run_bps
 
 __all__ = ("restart",)
 
 _LOG = logging.getLogger(__name__)
 
 
-def restart(campaign: Campaign) -> bool:
+def restart(campaign: Campaign) -> None:
     """Do what a campaign has not done yet.
 
     Parameters
@@ -26,26 +27,31 @@ def restart(campaign: Campaign) -> bool:
     campaign
         A campaign that was submitted; nothing of it may be running.
 
-    Returns
-    -------
-    submitted
-        Whether anything was left to do.
-
     Raises
     ------
     UserError
         Raised if the campaign was never planned.
+
+    Notes
+    -----
+    A rescue DAG is used where DAGMan has left one.  Otherwise (Parsl, or a
+    DAG that came to its end) a new graph with the unfinished quanta is
+    submitted; `finish` merges what all attempts have left.
     """
-    if not campaign.graph_files():
-        run_bps(campaign)
-        return True
-    campaign.read_plan()
-    outputs = read_outputs(campaign)
+    outputs = read_outputs(campaign) if campaign.graph_files() else {}
     unfinished = [place for place, output in outputs.items() if not output.done]
-    if not unfinished:
+    if outputs and not unfinished:
         # Nothing is left for BPS, which has no use for a graph without quanta.
         _LOG.info("All quanta are done; packaging here.")
         finish(campaign)
-        return True
-    run_bps(campaign)
-    return True
+    elif (directory := _with_rescue_dag(campaign)) is not None:
+        _LOG.info("Going on with the rescue DAG in %s.", directory)
+        restart_bps(directory)
+    else:
+        run_bps(campaign)
+
+
+def _with_rescue_dag(campaign: Campaign) -> Path | None:
+    """The submit directory of the last attempt, if it has a rescue DAG."""
+    attempts = sorted(path for path in campaign.submit.glob("*") if (path / "bps.yaml").exists())
+    return attempts[-1] if attempts and any(attempts[-1].glob("*.dag.rescue*")) else None

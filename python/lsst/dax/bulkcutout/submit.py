@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,12 @@ from typing import Any
 import yaml
 
 from .campaign import Campaign, write_atomically
-from .errors import UserError, did_you_mean
+from .errors import TransientError, UserError, did_you_mean
 from .product_directory import claim_product_directory
 from .request import load_request
 from .zipfile_fault import mend_zipfile
 
-__all__ = ("CONFIG_DIRECTORY", "find_campaign", "prepare", "run_bps", "site_names")
+__all__ = ("CONFIG_DIRECTORY", "find_campaign", "prepare", "restart_bps", "run_bps", "site_names")
 
 _LOG = logging.getLogger(__name__)
 
@@ -88,7 +87,6 @@ def write_bps_config(campaign: Campaign, site_config: Path) -> None:
     config: dict[str, Any] = {
         "includeConfigs": [str(CONFIG_DIRECTORY / "bulkcutout_bps.yaml"), str(site_config)],
         "campaignDir": str(campaign.root),
-        "bulkcutoutCommand": _own_command(),
     }
     write_atomically(campaign.bps_config, yaml.safe_dump(config, sort_keys=False))
 
@@ -109,10 +107,31 @@ def run_bps(campaign: Campaign) -> None:
     """
     from lsst.ctrl.bps.drivers import submit_driver
 
-    # Parsl and HTCondor find their own programs by PATH.
+    # BPS finds programs by PATH, and those of this installation are to win.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     with mend_zipfile():
         submit_driver(str(campaign.bps_config))
+
+
+def restart_bps(directory: Path) -> None:
+    """Go on with a run of HTCondor that has a rescue DAG.
+
+    Parameters
+    ----------
+    directory
+        The run's submit directory.
+
+    Raises
+    ------
+    TransientError
+        Raised if the workflow system does not take it.
+    """
+    from lsst.ctrl.bps.restart import restart
+
+    run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
+    if run_id is None:
+        raise TransientError(f"HTCondor did not take up the run in {directory} again: {message}")
+    _LOG.info("Run %s goes on.", run_id)
 
 
 def find_campaign(path: Path) -> Campaign:
@@ -158,9 +177,3 @@ def _site_config(site: str) -> Path:
             f"{', '.join(site_names())}; or give the path of a BPS configuration."
         )
     return CONFIG_DIRECTORY / "sites" / f"{site}.yaml"
-
-
-def _own_command() -> str:
-    """The command line program of this very installation."""
-    beside = Path(sys.executable).with_name("bulkcutout")
-    return str(beside) if beside.exists() else shutil.which("bulkcutout") or "bulkcutout"

@@ -133,6 +133,8 @@ class Cutout:
         wcs.wcs.crval = self._value("wcs/crval")
         wcs.wcs.crpix = self._value("wcs/crpix")
         wcs.wcs.cd = self._value("wcs/cd")
+        # The default is 0 for a tangent point at the north pole alone.
+        wcs.wcs.lonpole = 180.0
         wcs.wcs.set()
         wcs.pixel_shape = (self.size, self.size)
         return wcs

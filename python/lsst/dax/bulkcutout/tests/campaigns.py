@@ -1,0 +1,236 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Campaigns run in this process, without BPS; and jobs that are killed.
+
+The steps are those of a real run and use the same code: build-graph,
+``pipetask pre-exec-init-qbb``, ``pipetask run-qbb`` for each quantum, finish.
+Tests of failures need this: a quantum can be made to die at a chosen place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import Any, Literal
+
+from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
+
+from ..campaign import Campaign
+from ..finish import finish
+from ..quantum_graph_builder import build_graph
+from ..zipfile_fault import mend_zipfile
+from .repositories import SkyRepository
+
+__all__ = ("KillPlace", "init_and_run", "kill_at", "prepare_here", "run_here", "write_request")
+
+KillPlace = Literal["before", "after_cutouts"]
+"""Where a quantum dies: before it does anything, or between the writing of
+the cutout dataset and of the metadata."""
+
+_attempts = itertools.count()
+
+
+def write_request(directory: Path, repo: SkyRepository, catalog: Path, /, **fields: Any) -> Path:
+    """Write a request for images of a test repository.
+
+    Parameters
+    ----------
+    directory
+        Where to put the file; the output goes to ``out`` there.
+    repo
+        The repository.
+    catalog
+        The catalog.
+    **fields
+        Fields of the request, to add or to replace.
+
+    Returns
+    -------
+    path
+        The request file.
+    """
+    request = {
+        "schema_version": 1,
+        "request_id": "test",
+        "catalog": {"uri": str(catalog)},
+        "butler": str(repo.root),
+        "collections": [repo.collection],
+        "dataset_type": repo.dataset_type,
+        "size": 24,
+        "output": "out",
+        **fields,
+    }
+    directory.mkdir(parents=True, exist_ok=True)
+    path = directory / "request.json"
+    path.write_text(json.dumps(request))
+    return path
+
+
+def prepare_here(request: Path) -> Campaign:
+    """Name the campaign directory beside a request.
+
+    Parameters
+    ----------
+    request
+        Request file.
+
+    Returns
+    -------
+    campaign
+        Not made yet: `init_and_run` does that.
+    """
+    return Campaign(request.parent / "campaign")
+
+
+def init_and_run(
+    request: Path, *, fail: Collection[tuple[int, int]] = (), place: KillPlace = "before"
+) -> Campaign:
+    """Build a graph and run its quanta.
+
+    Parameters
+    ----------
+    request
+        Request file.
+    fail
+        Patches ``(tract, patch)`` whose quantum fails.
+    place
+        Where it fails.
+
+    Returns
+    -------
+    campaign
+        The campaign, not finished.
+    """
+    # Imported here: these are slow, and some tests need only write_request.
+    from lsst.ctrl.mpexec.cli.script.pre_exec_init_qbb import pre_exec_init_qbb
+    from lsst.ctrl.mpexec.cli.script.run_qbb import run_qbb
+
+    campaign = prepare_here(request)
+    graph = request.parent / "graph.qg"
+    build_graph(campaign, graph, output_run=f"u/test/{next(_attempts)}", request_file=request)
+    with mend_zipfile():
+        pre_exec_init_qbb(str(campaign.butler_config), str(graph), None, None)
+        loaded = PredictedQuantumGraph.read_execution_quanta(str(graph))
+        for key, quantum in loaded.build_execution_quanta().items():
+            assert quantum.dataId is not None
+            patch = (int(quantum.dataId["tract"]), int(quantum.dataId["patch"]))
+            sabotage = kill_at(place, _raise) if patch in fail else contextlib.nullcontext()
+            with sabotage, contextlib.suppress(*([Exception] if patch in fail else [])):
+                run_qbb(
+                    butler_config=str(campaign.butler_config),
+                    qgraph=str(graph),
+                    config_search_path=None,
+                    qgraph_id=None,
+                    qgraph_node_id=[key],
+                    processes=1,
+                    pdb=None,
+                    profile=None,
+                    debug=False,
+                    start_method=None,
+                    timeout=None,
+                    fail_fast=False,
+                    summary=None,
+                    enable_implicit_threading=True,
+                    cores_per_quantum=1,
+                    memory_per_quantum="",
+                    raise_on_partial_outputs=False,
+                    no_existing_outputs=False,
+                )
+    return campaign
+
+
+def run_here(
+    request: Path, *, fail: Collection[tuple[int, int]] = (), place: KillPlace = "before"
+) -> tuple[Campaign, int]:
+    """Run a request to its end.
+
+    Parameters
+    ----------
+    request
+        Request file.
+    fail
+        Patches ``(tract, patch)`` whose quantum fails.
+    place
+        Where it fails.
+
+    Returns
+    -------
+    campaign
+        The campaign.
+    status
+        What `finish` gave.
+    """
+    campaign = init_and_run(request, fail=fail, place=place)
+    return campaign, finish(campaign)
+
+
+@contextlib.contextmanager
+def kill_at(place: KillPlace, action: Callable[[], None]) -> Any:
+    """Do something at a certain place in every quantum.
+
+    Parameters
+    ----------
+    place
+        The place.
+    action
+        What to do there: kill this process, or raise.
+
+    Yields
+    ------
+    nothing
+        Quanta die inside the context.
+    """
+    from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
+
+    name = {"before": "_run_quantum", "after_cutouts": "_write_metadata"}[place]
+    original = getattr(SingleQuantumExecutor, name)
+
+    def doomed(*args: Any, **kwargs: Any) -> Any:
+        action()
+        return original(*args, **kwargs)
+
+    setattr(SingleQuantumExecutor, name, doomed)
+    try:
+        yield
+    finally:
+        setattr(SingleQuantumExecutor, name, original)
+
+
+def _raise() -> None:
+    raise RuntimeError("The test made this quantum fail.")
+
+
+def _kill_once(marker: Path) -> None:
+    """Die of SIGKILL, the first time that this is called for a marker."""
+    try:
+        marker.touch(exist_ok=False)
+    except FileExistsError:
+        return
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def main() -> None:
+    """Stand in for ``bulkcutout run-quanta`` in a BPS run: the first job that
+    comes to the place dies there, and no other.
+
+    The arguments are a marker file, the place, and those of ``run-quanta``.
+    """
+    from ..cli import main as bulkcutout
+
+    marker, place, *arguments = sys.argv[1:]
+    sys.argv = ["bulkcutout", "run-quanta", *arguments]
+    assert place in ("before", "after_cutouts")
+    with kill_at(place, lambda: _kill_once(Path(marker))):  # type: ignore[arg-type]
+        bulkcutout()
+
+
+if __name__ == "__main__":
+    main()
