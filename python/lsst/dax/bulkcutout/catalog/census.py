@@ -36,7 +36,15 @@ class Census(Protocol):
     """Something that looks at all values of a column."""
 
     def see(self, values: pa.Array, *, start: int) -> None:
-        """Look at consecutive rows, of which ``start`` is the first."""
+        """Look at some rows.
+
+        Parameters
+        ----------
+        values
+            Values of the column in consecutive rows.
+        start
+            Number of the first of them.
+        """
 
 
 class IdCensus:
