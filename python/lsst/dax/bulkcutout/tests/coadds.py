@@ -142,6 +142,11 @@ def sky_planes(
     ----------
     layout, tract, patch, band, sky, offset, code, missing_cells, psf_shape
         See `make_coadd`.
+
+    Returns
+    -------
+    planes
+        The pixels.
     """
     where, definition = layout.tracts[tract], layout.patch(tract, patch)
     box = definition.outer
@@ -199,6 +204,11 @@ def build_coadd(
         Its pixels.
     mask_planes, full
         See `make_coadd`.
+
+    Returns
+    -------
+    coadd
+        An `lsst.images.cells.CellCoadd`.
     """
     where, definition = layout.tracts[tract], layout.patch(tract, patch)
     box = _images_box(definition.outer)

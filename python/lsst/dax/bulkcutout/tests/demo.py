@@ -138,7 +138,13 @@ def make_demo(folder: Path) -> SkyRepository:
 
 
 def demo_layout() -> Layout:
-    """Four patches in each of two tracts, on both sides of their border."""
+    """Four patches in each of two tracts, on both sides of their border.
+
+    Returns
+    -------
+    layout
+        Part of the map ``bulkcutout_demo_v1``.
+    """
     skymap = KNOWN_SKYMAPS["bulkcutout_demo_v1"]
     west = int(skymap.find_tract(*_POSITION))
     east = west + 1

@@ -176,6 +176,11 @@ class Layout:
         ----------
         tract, patch
             Identifiers.
+
+        Returns
+        -------
+        patch
+            The patch.
         """
         return self.tracts[tract].patches[patch]
 
@@ -235,6 +240,11 @@ def tangent_layout(
         Name of the sky map.
     images
         Patches that get images, by tract; by default all.
+
+    Returns
+    -------
+    layout
+        With the records of all patches.
     """
     wanted = {t.id: tuple(t.patches) for t in tracts} if images is None else images
     pairs = tuple(sorted((tract, patch) for tract, patches in wanted.items() for patch in patches))
@@ -255,8 +265,9 @@ def tangent_tract(
     rotation_deg: float = 0.0,
     clip: bool = False,
 ) -> Tract:
-    """One tract of equal rectangular patches; nothing in it is square, or at
-    the origin, unless asked for.
+    """Make one tract of equal rectangular patches.
+
+    Nothing in it is square, or at the origin, unless asked for.
 
     Parameters
     ----------
@@ -278,6 +289,11 @@ def tangent_tract(
         Angle of the pixel grid, counter-clockwise.
     clip
         Whether the outer patches end at the tract's edge.
+
+    Returns
+    -------
+    tract
+        The tract.
     """
     whole = Box(
         origin[0], origin[0] + n_patches[0] * inner[0], origin[1], origin[1] + n_patches[1] * inner[1]

@@ -108,6 +108,11 @@ def non_negative(pixel: tuple[int, int]) -> tuple[int, int]:
     ----------
     pixel
         Tract pixel ``(y, x)``.
+
+    Returns
+    -------
+    seed
+        Two numbers from 0 to 2**32 - 1.
     """
     return (pixel[0] & 0xFFFFFFFF, pixel[1] & 0xFFFFFFFF)
 

@@ -101,7 +101,7 @@ class PixelCode:
         Returns
         -------
         values
-            float32, or int32 for the mask, of the broadcast shape.
+            Of the broadcast shape, float32, or int32 for the mask.
         """
         rank = self.images.index((tract, patch, band))
         box = self.boxes[rank]
@@ -120,6 +120,11 @@ class PixelCode:
         ----------
         value
             A pixel value.
+
+        Returns
+        -------
+        name
+            Where the value is.
 
         Raises
         ------

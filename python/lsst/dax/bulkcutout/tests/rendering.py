@@ -62,6 +62,11 @@ class Psf:
         ----------
         dy, dx
             Offsets, px.
+
+        Returns
+        -------
+        values
+            Of the broadcast shape.
         """
         norm = math.sqrt(1.0 - self.e1**2 - self.e2**2)
         r2 = ((1 - self.e1) * dx**2 - 2 * self.e2 * dx * dy + (1 + self.e1) * dy**2) / norm
@@ -75,6 +80,11 @@ class Psf:
         ----------
         shape
             Rows and columns, both odd.
+
+        Returns
+        -------
+        kernel
+            Of the given shape.
         """
         y, x = np.ogrid[: shape[0], : shape[1]]
         kernel = self.profile(y - shape[0] // 2, x - shape[1] // 2)
@@ -125,6 +135,11 @@ def cell_psf(sky: Sky, tract: Tract, band: str, origin: tuple[int, int]) -> Psf:
         Band.
     origin
         First pixel of the cell, ``(y, x)``, tract pixels.
+
+    Returns
+    -------
+    psf
+        The same for all patches that share the cell.
     """
     n = BANDS.index(band)
     rng = np.random.default_rng([sky.seed, 1, tract.id, n, *non_negative(origin)])

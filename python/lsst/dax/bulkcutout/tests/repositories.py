@@ -160,6 +160,11 @@ class SkyRepository:
         ----------
         tract, patch, band
             The image; no two have the same constant.
+
+        Returns
+        -------
+        offset
+            In nJy.
         """
         if self.sky is None or self.code is not None:
             return 0.0
@@ -193,6 +198,11 @@ class SkyRepository:
         ----------
         tract, patch, band
             The image.
+
+        Returns
+        -------
+        planes
+            The same as those that were written.
         """
         if self.sky is None:
             raise ValueError("Real images are not drawn again: read the file.")
@@ -208,7 +218,13 @@ class SkyRepository:
         )
 
     def butler(self) -> Butler:
-        """A read-only Butler on the collection; close it after use."""
+        """A read-only Butler on the collection; close it after use.
+
+        Returns
+        -------
+        butler
+            Without a default run.
+        """
         return Butler.from_config(str(self.root), collections=self.collection)
 
 

@@ -79,6 +79,11 @@ class RepositoryWriter:
         ----------
         key
             The image.
+
+        Returns
+        -------
+        info
+            For `lsst.images.serialization.ButlerInfo`.
         """
         return ButlerInfo(dataset=self.refs[key].to_simple()).model_dump_json()
 

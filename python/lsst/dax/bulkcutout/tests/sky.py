@@ -76,12 +76,23 @@ class Sources:
         ----------
         parts
             At least one set.
+
+        Returns
+        -------
+        sources
+            In the order of the parts.
         """
         fields = [field.name for field in dataclasses.fields(Sources)]
         return Sources(*(np.concatenate([getattr(part, name) for part in parts]) for name in fields))
 
     def to_arrow(self) -> pa.Table:
-        """The truth as a table, with units."""
+        """The truth as a table, with units.
+
+        Returns
+        -------
+        table
+            A column for each band, ``g_flux``, and the shapes.
+        """
         columns: dict[str, tuple[Any, str, str]] = {
             "id": (self.id, "", "Identifier of the source."),
             "ra": (self.ra, "deg", "Right ascension, ICRS."),
@@ -109,9 +120,14 @@ def point_sources(ra: Any, dec: Any, flux: Any, *, first_id: int = 1) -> Sources
     ra, dec
         ICRS degrees, shape ``(n,)``.
     flux
-        nJy: one for all, one each, or ``(n, 6)``.
+        One for all, one each, or ``(n, 6)``; nJy.
     first_id
         Identifier of the first.
+
+    Returns
+    -------
+    sources
+        The stars.
     """
     right_ascension = np.atleast_1d(np.asarray(ra, dtype=float))
     n = len(right_ascension)
@@ -237,6 +253,11 @@ def empty_sky(extra: Sources | None = None) -> Sky:
     ----------
     extra
         The sources.
+
+    Returns
+    -------
+    sky
+        The sky.
     """
     return Sky(
         stars_per_arcmin2=0.0,
