@@ -91,6 +91,16 @@ def test_uris_are_kept_and_file_uris_become_paths(tmp_path: Path) -> None:
     assert request.butler == "https://x.org/repo"
 
 
+def test_home_directories_are_known_and_other_tildes_are_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", "/home/ada")
+    contents = changed(**{"catalog.uri": "~/stars.csv", "output": "~nobody-of-this-name/out"})
+    request = load_request(write(tmp_path / "request.yaml", contents))
+    assert request.catalog.uri == "/home/ada/stars.csv"
+    assert request.output == str(tmp_path / "~nobody-of-this-name" / "out")
+
+
 def test_word_for_the_butler_is_a_label_unless_it_is_a_repository_beside_the_file(tmp_path: Path) -> None:
     """A directory of results may well have the name of the repository."""
     path = write(tmp_path / "request.yaml", changed(butler="dp1"))

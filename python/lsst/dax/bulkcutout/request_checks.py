@@ -24,6 +24,7 @@ from .errors import did_you_mean
 
 __all__ = ("path_or_uri", "quoted", "repository", "several", "text", "whole_number")
 
+_SHORTENER = reprlib.Repr(maxstring=80, maxother=80, maxlong=80, maxlevel=3)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -161,7 +162,7 @@ def path_or_uri(value: Any, info: pydantic.ValidationInfo) -> str:
     if _URI.match(value):
         return value
     # Without collapsing "..", which means something else behind a link.
-    return str(_directory(info) / Path(value).expanduser())
+    return str(_directory(info) / os.path.expanduser(value))
 
 
 def repository(value: Any, info: pydantic.ValidationInfo) -> str:
@@ -205,8 +206,7 @@ def quoted(value: Any) -> str:
     shown
         Its representation, cut short.
     """
-    shortener = reprlib.Repr(maxstring=80, maxother=80, maxlong=80, maxlevel=3)
-    return shortener.repr(value)
+    return _SHORTENER.repr(value)
 
 
 def _directory(info: pydantic.ValidationInfo) -> Path:

@@ -7,8 +7,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -71,33 +71,30 @@ class RowChecker:
             ``status`` and ``reason``, and null where it has no good value.
         """
         columns = self.columns
-        ra = _Angle(chunk.columns[columns.ra], least=-180.0, most=360.0)
-        dec = _Angle(chunk.columns[columns.dec], least=-90.0, most=90.0)
+        ra = _Angle(columns.ra, chunk.columns[columns.ra], least=-180.0, most=360.0)
+        dec = _Angle(columns.dec, chunk.columns[columns.dec], least=-90.0, most=90.0)
         identifiers = self.convert_id(chunk.columns[columns.id])
         sizes, bad_size = self._sizes(chunk)
         bad_id = np.asarray(identifiers.is_null())
         verdict = _Verdict(chunk)
         # The first that is wrong gives the status.
-        verdict.refuse(bad_id, INVALID_ID, lambda i: f"{columns.id} in row {chunk.start + i} is missing.")
+        verdict.refuse(
+            bad_id,
+            INVALID_ID,
+            lambda bad: [f"{columns.id} in row {row} is missing." for row in (bad + chunk.start).tolist()],
+        )
         verdict.refuse(
             ra.is_bad | dec.is_bad,
             INVALID_POSITION,
-            lambda i: " ".join(
-                f"{name} in row {chunk.start + i} {angle.problem(i)}"
-                for name, angle in ((columns.ra, ra), (columns.dec, dec))
-                if angle.is_bad[i]
-            ),
+            lambda bad: [
+                " ".join(filter(None, both))
+                for both in zip(
+                    ra.problems(bad, start=chunk.start), dec.problems(bad, start=chunk.start), strict=True
+                )
+            ],
         )
         if columns.size is not None:
-            asked = chunk.columns[columns.size]
-            verdict.refuse(
-                bad_size,
-                INVALID_SIZE,
-                lambda i: (
-                    f"{columns.size} in row {chunk.start + i} is {_shown(asked[i])}: must be a whole number "
-                    f"of pixels from 1 to {MAX_SIZE_PIXELS}."
-                ),
-            )
+            verdict.refuse(bad_size, INVALID_SIZE, lambda bad: self._bad_sizes(chunk, bad))
         status, reason = verdict.result()
         arrays = [
             pa.array(np.arange(chunk.start, chunk.start + chunk.n_rows)),
@@ -120,6 +117,13 @@ class RowChecker:
             sizes = sizes_from(chunk.columns[self.columns.size])
         return sizes, sizes == 0
 
+    def _bad_sizes(self, chunk: Chunk, bad: np.ndarray) -> list[str]:
+        name = self.columns.size or ""
+        return [
+            f"{name} in row {row} is {given}: must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}."
+            for row, given in zip((bad + chunk.start).tolist(), _shown(chunk.columns[name], bad), strict=True)
+        ]
+
     def _whole_numbers(self, chunk: Chunk, name: str | None) -> pa.Array:
         """Read a tract or patch; null where there is none that can be one."""
         if name is None:
@@ -133,9 +137,10 @@ class RowChecker:
 class _Angle:
     """A column of angles in degrees, and which of them are none."""
 
-    def __init__(self, given: pa.Array, *, least: float, most: float) -> None:
+    def __init__(self, name: str, given: pa.Array, *, least: float, most: float) -> None:
+        self._name = name
         self._given = given
-        self._range = (least, most)
+        self._allowed = f"must be from {least:g} to {most:g} degrees"
         self._values = numbers_from(given).to_numpy(zero_copy_only=False)
         with np.errstate(invalid="ignore"):
             self.is_bad = ~((self._values >= least) & (self._values <= most))
@@ -149,50 +154,58 @@ class _Angle:
             values = np.where(values == 360.0, 0.0, values)
         return pa.array(values, mask=~np.isfinite(values))
 
-    def problem(self, index: int) -> str:
-        """Say what is wrong with a value."""
-        shown = _shown(self._given[index])
-        least, most = self._range
-        if shown in ("missing", "nan"):
-            return f"is {shown}."
-        if np.isnan(self._values[index]):
-            hint = " Sexagesimal positions are not read." if ":" in shown else ""
-            return f"is {shown}: must be a number of degrees.{hint}"
-        return f"is {shown}: must be from {least:g} to {most:g} degrees."
+    def problems(self, indices: np.ndarray, *, start: int) -> list[str]:
+        """Say what is wrong with some values; nothing for a good one."""
+        bad = indices[self.is_bad[indices]]
+        sentences = dict.fromkeys(indices.tolist(), "")
+        for index, given, value in zip(
+            bad.tolist(), _shown(self._given, bad), self._values[bad].tolist(), strict=True
+        ):
+            where = f"{self._name} in row {start + index} is {given}"
+            if given in ("missing", "nan"):
+                sentences[index] = f"{where}."
+            elif math.isnan(value):
+                hint = " Sexagesimal positions are not read." if ":" in given else ""
+                sentences[index] = f"{where}: must be a number of degrees.{hint}"
+            else:
+                sentences[index] = f"{where}: {self._allowed}."
+        return list(sentences.values())
 
 
 class _Verdict:
     """Status and reason of the rows of a chunk."""
 
     def __init__(self, chunk: Chunk) -> None:
-        self._n_rows = chunk.n_rows
-        self._statuses = dict.fromkeys(chunk.faults, INVALID_POSITION)
-        self._reasons = dict(chunk.faults)
+        faulty = sorted(chunk.faults)
+        self._is_open = np.ones(chunk.n_rows, dtype=bool)
+        self._is_open[faulty] = False
+        self._refused = [np.array(faulty, dtype=np.int64)]
+        self._statuses = [INVALID_POSITION] * len(faulty)
+        self._reasons = [chunk.faults[index] for index in faulty]
 
-    def refuse(self, is_bad: np.ndarray, status: str, reason: Callable[[int], str]) -> None:
+    def refuse(self, is_bad: np.ndarray, status: str, reasons: Callable[[np.ndarray], list[str]]) -> None:
         """Refuse rows, but for those that are refused already."""
-        for index in np.flatnonzero(is_bad).tolist():
-            if index not in self._statuses:
-                self._statuses[index] = status
-                self._reasons[index] = reason(index)
+        indices = np.flatnonzero(is_bad & self._is_open)
+        if len(indices):
+            self._is_open[indices] = False
+            self._refused.append(indices)
+            self._statuses += [status] * len(indices)
+            self._reasons += reasons(indices)
 
     def result(self) -> tuple[pa.Array, pa.Array]:
         """Make columns, null for rows that are not refused."""
-        if not self._statuses:
-            return pa.nulls(self._n_rows, pa.string()), pa.nulls(self._n_rows, pa.string())
-        refused = np.array(sorted(self._statuses))
-        places = np.zeros(self._n_rows, dtype=np.int64)
+        refused = np.concatenate(self._refused)
+        places = np.zeros(len(self._is_open), dtype=np.int64)
         places[refused] = np.arange(len(refused))
-        is_good = np.ones(self._n_rows, dtype=bool)
-        is_good[refused] = False
-        take = pa.array(places, mask=is_good)
+        take = pa.array(places, mask=self._is_open)
         return (
-            pa.array([self._statuses[i] for i in refused.tolist()], pa.string()).take(take),
-            pa.array([self._reasons[i] for i in refused.tolist()], pa.string()).take(take),
+            pa.array(self._statuses, pa.string()).take(take),
+            pa.array(self._reasons, pa.string()).take(take),
         )
 
 
-def _shown(value: Any) -> str:
-    """Show one value of a column in a message."""
-    plain = value.as_py()
-    return "missing" if plain is None else quoted(plain)
+def _shown(values: pa.Array, indices: np.ndarray) -> list[str]:
+    """Show values of a column in messages."""
+    # All at once: one by one is what makes a catalog of bad rows slow.
+    plain = values.take(pa.array(indices)).to_pylist()
+    return ["missing" if v is None else quoted(v) if isinstance(v, str) else repr(v) for v in plain]
