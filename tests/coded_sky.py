@@ -27,7 +27,8 @@ OTHER_MASKS = (8, 0)
 @pytest.fixture(scope="session")
 def coded_repo(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
     """Two tracts of two patches, 250 x 300 px, whose pixel values tell band,
-    plane, patch and place."""
+    plane, patch and place.
+    """
     layout = tangent_layout(
         [
             tangent_tract(3, center=(150.0, 2.2), rotation_deg=20.0),
@@ -49,7 +50,8 @@ def coded_repo(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
 @pytest.fixture(scope="session")
 def coded_catalog(coded_repo: SkyRepository, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Some 240 targets all over the images, over their edges and beyond, and
-    rows that are bad; ids are text."""
+    rows that are bad; ids are text.
+    """
     rng = np.random.default_rng(11)
     ra, dec = [], []
     for tract in coded_repo.layout.tracts.values():

@@ -86,7 +86,8 @@ def images_of(repo: SkyRepository) -> dict[tuple[int, int, str], dict[str, objec
 
 def test_every_delivered_pixel_is_that_of_the_image(product: Path, coded_repo: SkyRepository) -> None:
     """All cutouts, all bands, all planes, against astropy's reading of the
-    images and astropy's rule for the box; masks by name of the plane."""
+    images and astropy's rule for the box; masks by name of the plane.
+    """
     images = images_of(coded_repo)
     seen = Counter()
     cutouts = open_cutouts(product)
@@ -255,7 +256,8 @@ def test_failed_quanta_and_restart(product: Path, coded_request: Path, place: st
 
 def test_cutouts_without_metadata_are_not_used(coded_request: Path) -> None:
     """A job that was killed between the two has left a file that nobody
-    vouches for; and metadata alone is no result either."""
+    vouches for; and metadata alone is no result either.
+    """
     campaign = init_and_run(coded_request, fail=[(3, 0)], place="after_cutouts")
     left = list(campaign.datastore.glob("**/*_bulk_cutouts/3/0/*.hdf5"))
     assert len(left) == 1

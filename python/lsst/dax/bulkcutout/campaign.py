@@ -98,9 +98,7 @@ class Campaign:
 
     @property
     def butler_config(self) -> Path:
-        """Butler configuration of all jobs: reads the source repository,
-        writes to `datastore`.
-        """
+        """Butler configuration of all jobs."""
         return self.root / "campaign-butler.yaml"
 
     @property
@@ -115,9 +113,7 @@ class Campaign:
 
     @property
     def refused(self) -> Path:
-        """Catalog rows that were refused before any pixel was read
-        (Parquet).
-        """
+        """Rows that were refused before any pixel was read (Parquet)."""
         return self.root / "refused.parquet"
 
     @property
@@ -137,9 +133,7 @@ class Campaign:
 
     @property
     def scratch(self) -> Path:
-        """Temporary files of build and finish; safe to delete between
-        them.
-        """
+        """Temporary files; safe to delete when nothing runs."""
         return self.root / "scratch"
 
     @property
@@ -186,7 +180,13 @@ class Campaign:
         write_atomically(self.plan, plan.model_dump_json(indent=1))
 
     def graph_files(self) -> list[Path]:
-        """Quantum graphs of all attempts, oldest first."""
+        """Find the quantum graphs of all attempts.
+
+        Returns
+        -------
+        paths
+            Oldest first.
+        """
         return sorted(self.graphs.glob("*.qg"))
 
 

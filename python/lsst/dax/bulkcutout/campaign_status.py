@@ -15,6 +15,7 @@ from typing import Any
 
 from .campaign import Campaign
 from .errors import UserError
+from .finish import COMPLETE, PARTIAL
 from .manifest import Manifest, read_manifest
 from .progress import Progress
 from .quantum_outputs import read_outputs
@@ -70,15 +71,14 @@ def read_status(campaign: Campaign) -> CampaignStatus:
     plan = campaign.read_plan()
     outputs = read_outputs(campaign)
     done = sum(output.done for output in outputs.values())
-    finish: dict[str, Any] = {}
-    if campaign.finish_log.exists():
-        finish = json.loads(campaign.finish_log.read_text())
     manifest = _manifest(request.output)
     counts = dict(plan.refused) if manifest is None else manifest.counts
-    if manifest is not None:
-        state = "complete" if manifest.complete else "partial"
-    else:
-        state = "failed" if finish else "running"
+    state = "running"
+    finish: dict[str, Any] = {}
+    # A new attempt takes the note of the last one away.
+    if campaign.finish_log.exists():
+        finish = json.loads(campaign.finish_log.read_text())
+        state = {COMPLETE: "complete", PARTIAL: "partial"}.get(finish["status"], "failed")
     return CampaignStatus(
         state, len(outputs), done, plan.catalog_rows, counts, request.output, finish.get("message", "")
     )

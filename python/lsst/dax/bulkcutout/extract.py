@@ -39,11 +39,26 @@ class PixelSource(Protocol):
         """Rows and columns of a tile, the smallest piece to decode."""
 
     def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        """Tiles that hold pixels of a box."""
+        """Tiles that hold pixels of a box.
+
+        Parameters
+        ----------
+        box
+            Tract pixels.
+        """
 
     def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
         """Decode tiles of a plane.
 
+        Parameters
+        ----------
+        plane
+            Name of the plane.
+        tiles
+            Indices ``(y, x)``.
+
+        Notes
+        -----
         A damaged tile raises `CorruptInputError` with its ``box``; ``next``
         then goes on with the tile that follows.
         """

@@ -49,11 +49,23 @@ class Locator(Protocol):
     """A rule that gives a patch to each position."""
 
     def locate(self, ra: np.ndarray, dec: np.ndarray) -> Location:
-        """Find the patch of each position (ICRS degrees)."""
+        """Find the patch of each position.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees.
+        """
 
     def check(self, tract: np.ndarray, patch: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> Location:
-        """Locate positions in patches that are given; -1 where the given
-        patch does not hold the position or does not exist.
+        """Locate positions in patches that are given.
+
+        Parameters
+        ----------
+        tract, patch
+            Where they should be.
+        ra, dec
+            ICRS degrees.
         """
 
 
@@ -120,8 +132,10 @@ class RingsLocator:
 
 
 class RegionLocator:
-    """The rule for maps without a formula: nearest tract centre, then the
-    patch whose region holds the position deepest.
+    """The rule for maps without a formula: by the recorded regions.
+
+    The nearest tract centre, then the patch whose region holds the position
+    deepest.
 
     Parameters
     ----------

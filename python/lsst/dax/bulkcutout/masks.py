@@ -73,7 +73,7 @@ def mask_dtype(planes: Sequence[MaskPlane]) -> np.dtype:
     Returns
     -------
     dtype
-        int32, or int64 where a bit is above 30.
+        The type: int32, or int64 where a bit is above 30.
     """
     return np.dtype(np.int64 if max(plane.bit for plane in planes) > 30 else np.int32)
 

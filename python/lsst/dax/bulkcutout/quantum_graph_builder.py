@@ -48,6 +48,8 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
         Pipeline with the extract task.
     butler
         The source repository, read only.
+    skymap
+        Sky map of the patches.
     coverage
         Patches that have targets, with their datasets.
     **kwargs
@@ -204,6 +206,7 @@ def build_graph(
         )
         components = builder.finish(metadata={"campaign": str(campaign.root)})
         components.write(graph)
+    campaign.finish_log.unlink(missing_ok=True)
     # A copy under the campaign's own names: finish reads all attempts.
     campaign.graphs.mkdir(exist_ok=True)
     number = len(campaign.graph_files())

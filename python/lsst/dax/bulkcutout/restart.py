@@ -46,7 +46,7 @@ def restart(campaign: Campaign) -> None:
         finish(campaign)
     elif (directory := _with_rescue_dag(campaign)) is not None:
         _LOG.info("Going on with the rescue DAG in %s.", directory)
-        restart_bps(directory)
+        restart_bps(campaign, directory)
     else:
         run_bps(campaign)
 

@@ -66,7 +66,13 @@ class Spool:
             self._flush()
 
     def groups(self) -> list[tuple[int, int]]:
-        """All groups, ascending."""
+        """List the groups.
+
+        Returns
+        -------
+        groups
+            All that any row is in, ascending.
+        """
         self._flush()
         return sorted(self._pieces)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import yaml
 
 from .campaign import Campaign, write_atomically
-from .errors import TransientError, UserError, did_you_mean
+from .errors import BulkCutoutError, InternalError, TransientError, UserError, did_you_mean
 from .product_directory import claim_product_directory
 from .request import load_request
 from .zipfile_fault import mend_zipfile
@@ -26,6 +27,12 @@ __all__ = ("CONFIG_DIRECTORY", "find_campaign", "prepare", "restart_bps", "run_b
 _LOG = logging.getLogger(__name__)
 
 CONFIG_DIRECTORY = Path(__file__).parent / "config"
+
+USER_STATUS = 1
+"""Exit status of a command whose error is the user's to put right."""
+
+TRANSIENT_STATUS = 75
+"""Exit status of a command that may be tried again (EX_TEMPFAIL)."""
 
 _SAFE_PATH = re.compile(r"[A-Za-z0-9._/+\-=,@]+")
 
@@ -61,7 +68,7 @@ def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> 
             "only, or name another one with --campaign."
         )
     campaign = Campaign(root)
-    if campaign.request.exists():
+    if campaign.graph_files():
         raise UserError(
             f"{root} is a campaign already: `bulkcutout restart {root}` goes on with it; name another "
             "directory with --campaign for a new one."
@@ -105,19 +112,31 @@ def run_bps(campaign: Campaign) -> None:
     Returns when the jobs are with the workflow system; with Parsl, which runs
     in this process, when they have ended.
     """
+    from lsst.ctrl.bps import BpsSubprocessError
     from lsst.ctrl.bps.drivers import submit_driver
 
     # BPS finds programs by PATH, and those of this installation are to win.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    with mend_zipfile():
-        submit_driver(str(campaign.bps_config))
+    campaign.finish_log.unlink(missing_ok=True)
+    try:
+        with mend_zipfile():
+            submit_driver(str(campaign.bps_config))
+    except BpsSubprocessError as error:
+        raise _build_error(campaign, error.errno) from error
+    except subprocess.CalledProcessError:
+        # Parsl raises this for a final job that exits with other than 0; why
+        # it did so is in the note that it leaves.
+        if not campaign.finish_log.exists():
+            raise
 
 
-def restart_bps(directory: Path) -> None:
+def restart_bps(campaign: Campaign, directory: Path) -> None:
     """Go on with a run of HTCondor that has a rescue DAG.
 
     Parameters
     ----------
+    campaign
+        The campaign.
     directory
         The run's submit directory.
 
@@ -128,6 +147,7 @@ def restart_bps(directory: Path) -> None:
     """
     from lsst.ctrl.bps.restart import restart
 
+    campaign.finish_log.unlink(missing_ok=True)
     run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
     if run_id is None:
         raise TransientError(f"HTCondor did not take up the run in {directory} again: {message}")
@@ -161,7 +181,13 @@ def find_campaign(path: Path) -> Campaign:
 
 
 def site_names() -> list[str]:
-    """Names of the sites that come with the package."""
+    """List the sites that come with the package.
+
+    Returns
+    -------
+    names
+        What ``--site`` understands besides a path.
+    """
     return sorted(path.stem for path in (CONFIG_DIRECTORY / "sites").glob("*.yaml"))
 
 
@@ -177,3 +203,13 @@ def _site_config(site: str) -> Path:
             f"{', '.join(site_names())}; or give the path of a BPS configuration."
         )
     return CONFIG_DIRECTORY / "sites" / f"{site}.yaml"
+
+
+def _build_error(campaign: Campaign, status: int) -> BulkCutoutError:
+    """What build-graph has said to the file that BPS keeps of it."""
+    kind = {USER_STATUS: UserError, TRANSIENT_STATUS: TransientError}.get(status, InternalError)
+    files = sorted(campaign.submit.glob("*/quantumGraphGeneration.out"))
+    lines = files[-1].read_text(errors="replace").splitlines() if files else []
+    prefix = "bulkcutout: "
+    said = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return kind(said[-1] if said else f"build-graph failed; see {files[-1] if files else campaign.submit}.")

@@ -12,6 +12,7 @@ Tests of failures need this: a quantum can be made to die at a chosen place.
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import json
 import os
@@ -217,19 +218,43 @@ def _kill_once(marker: Path) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def main() -> None:
-    """Stand in for ``bulkcutout run-quanta`` in a BPS run: the first job that
-    comes to the place dies there, and no other.
+def _fail_while(marker: Path) -> None:
+    """Fail as long as a marker exists."""
+    if marker.exists():
+        _raise()
 
-    The arguments are a marker file, the place, and those of ``run-quanta``.
+
+def main() -> None:
+    """Stand in for ``bulkcutout`` in the jobs of a BPS run.
+
+    The arguments are what to do (``kill-once``, ``fail-while``), where
+    (``before``, ``after_cutouts``, ``packaging``), a marker file, and then
+    those of ``bulkcutout``.
     """
     from ..cli import main as bulkcutout
 
-    marker, place, *arguments = sys.argv[1:]
-    sys.argv = ["bulkcutout", "run-quanta", *arguments]
-    assert place in ("before", "after_cutouts")
-    with kill_at(place, lambda: _kill_once(Path(marker))):  # type: ignore[arg-type]
+    what, place, marker, *arguments = sys.argv[1:]
+    sys.argv = ["bulkcutout", *arguments]
+    doom = functools.partial({"kill-once": _kill_once, "fail-while": _fail_while}[what], Path(marker))
+    if place == "packaging":
+        # With one data file written and another begun.
+        from ..formats.hdf5 import HDF5Writer
+
+        original = HDF5Writer.write
+        begun: set[int] = set()
+
+        def write(self: HDF5Writer, *given: Any) -> None:
+            begun.add(id(self))
+            if len(begun) > 1:
+                doom()
+            original(self, *given)
+
+        setattr(HDF5Writer, "write", write)  # noqa: B010 (mypy knows that a method is no variable)
         bulkcutout()
+    else:
+        assert place in ("before", "after_cutouts")
+        with kill_at(place, doom):  # type: ignore[arg-type]
+            bulkcutout()
 
 
 if __name__ == "__main__":
