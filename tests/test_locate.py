@@ -26,6 +26,7 @@ def region_locator(layout: Layout) -> RegionLocator:
             patch: layout.tracts[number].region(each.outer)
             for patch, each in layout.tracts[number].patches.items()
         },
+        layout.tracts,
     )
 
 
@@ -81,9 +82,9 @@ def test_rings_and_regions_agree_inside_patches() -> None:
     x = rng.uniform(box.x0 + 60, box.x1 - 60, 50)
     y = rng.uniform(box.y0 + 60, box.y1 - 60, 50)
     ra, dec = tract.pixel_to_sky(x, y)
-    assert set(RingsLocator(DEMO).locate(ra, dec).patch) == {27}
+    assert set(RingsLocator(DEMO, [500_000]).locate(ra, dec).patch) == {27}
     assert set(region_locator(layout).locate(ra, dec).patch) == {27}
-    place = RingsLocator(DEMO).locate(ra, dec)
+    place = RingsLocator(DEMO, [500_000]).locate(ra, dec)
     np.testing.assert_allclose([place.x, place.y], [x, y], atol=1e-6)
 
 
@@ -98,7 +99,7 @@ def test_patch_of_the_catalog_is_checked(kind: str) -> None:
     ra, dec = layout.tracts[500_000].pixel_to_sky(np.full(5, box.x1 - 10.0), np.full(5, box.y0 + 200.0))
     tract = np.array([500_000, 500_000, 500_000, 500_000, 499_990])
     patch = np.array([27, 28, 30, 5000, 27])
-    locator = RingsLocator(DEMO) if kind == "rings" else region_locator(layout)
+    locator = RingsLocator(DEMO, [500_000]) if kind == "rings" else region_locator(layout)
     if kind == "regions":
         tract, patch, ra, dec = tract[:4], patch[:4], ra[:4], dec[:4]
     place = locator.check(tract, patch, ra, dec)
@@ -114,3 +115,19 @@ def test_another_pixel_scale_is_another_map() -> None:
     assert agrees_with_records(DEMO, regions)
     for change in ({"pixel_scale_arcsec": 0.2001}, {"num_rings": 1201}, {"patch_border": 51}):
         assert not agrees_with_records(dataclasses.replace(DEMO, **change), regions)
+
+
+def test_tracts_without_images_are_told_from_the_edge_of_the_map() -> None:
+    """Nothing is worked out for them, but their number is known."""
+    layout = rings_layout(DEMO, {500_000: [27]})
+    ra, dec = layout.tracts[500_000].pixel_to_sky(np.array([1500.0, 1700.0]), np.array([1400.0, 1650.0]))
+    for locator in (
+        RingsLocator(DEMO, [7]),
+        RegionLocator(
+            {500_000: layout.tracts[500_000].region(layout.tracts[500_000].bbox)}, lambda _: {}, [7]
+        ),
+    ):
+        place = locator.locate(ra, dec)
+        assert place.tract.tolist() == [500_000] * 2 and place.patch.tolist() == [-1] * 2
+        given = locator.check(place.tract, np.array([27, 28]), ra, dec)
+        assert given.tract.tolist() == [500_000] * 2 and given.patch.tolist() == [-1] * 2

@@ -122,14 +122,14 @@ def discover(
         groups = spool.groups()
         for tracts in _chunks(sorted({tract for tract, _ in groups}), TRACTS_PER_QUERY):
             datasets = images.datasets(tracts)
-            covered = {tract for tract, _ in datasets}
             for tract, patch in (group for group in groups if tracts[0] <= group[0] <= tracts[-1]):
                 if found := datasets.get((tract, patch)):
                     writer.write(tract, patch, spool.read((tract, patch)))
                     coverage.append(Coverage(tract, patch, found))
                 else:
+                    reason = f"Patch {patch} of tract {tract} has no {images.description}."
                     for rows in spool.read((tract, patch)):
-                        _refuse_uncovered(rows, refused, images, tract_is_covered=tract in covered)
+                        refused.add_with(rows, tables.NO_DATASET, reason)
         written = writer.close()
     finally:
         spool.close()
@@ -201,43 +201,32 @@ class SourceImages:
 
     def locator(self) -> tuple[Locator, str]:
         """The rule that gives positions to patches, and the map's name."""
-        patch = self._butler.query_datasets(
-            self._request.dataset_type,
-            collections=self._request.collections,
-            find_first=False,
-            where=f"skymap = '{self._skymap}'",
-            limit=1,
-            explain=False,
-        )
-        if not patch:
+        covered = self._covered_tracts()
+        if not covered:
             raise UserError(
-                f"Request field 'collections': no dataset of type {self._request.dataset_type!r} on sky map "
-                f"{self._skymap!r} is in {', '.join(self._request.collections)}."
+                f"Request field 'collections': no {self.description} on sky map {self._skymap!r} is in "
+                f"{', '.join(self._request.collections)}."
             )
-        regions = self._patch_regions([int(patch[0].dataId["tract"])])
+        regions = self._patch_regions(covered[:1])
         candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
         for known in candidates:
             if agrees_with_records(known, regions):
                 _LOG.info("Sky map %s follows the rings formula of %s.", self._skymap, known.name)
-                return RingsLocator(known), self._skymap
+                return RingsLocator(known, covered), self._skymap
         _LOG.info("Sky map %s follows no known formula: its recorded regions decide.", self._skymap)
         tracts = self._butler.query_dimension_records(
             "tract", where=f"skymap = '{self._skymap}'", limit=None, explain=False
         )
-        return (
-            RegionLocator(
-                {int(record.id): record.region for record in tracts if record.region is not None},
-                lambda tract: {patch: r for (_, patch), r in self._patch_regions([tract]).items()},
-            ),
-            self._skymap,
+        locator = RegionLocator(
+            {int(record.id): record.region for record in tracts if record.region is not None},
+            lambda tract: {patch: r for (_, patch), r in self._patch_regions([tract]).items()},
+            covered,
         )
+        return locator, self._skymap
 
     def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
         """Datasets of some tracts, by tract and patch, then band."""
-        where = f"skymap = '{self._skymap}' AND tract IN ({', '.join(map(str, tracts))})"
-        if self._request.bands != "all":
-            names = ", ".join(f"'{band}'" for band in self._request.bands)
-            where += f" AND band IN ({names})"
+        where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
         found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
         # limit=None: the default of 20,000 drops the rest with no more than a
         # warning.
@@ -261,6 +250,24 @@ class SourceImages:
             datasets = self.datasets(tracts)
             found += [Coverage(*place, datasets[place]) for place in places if place in datasets]
         return found
+
+    def _covered_tracts(self) -> list[int]:
+        """Tracts that have any image that is asked for, ascending."""
+        with self._butler.query() as query:
+            found = query.join_dataset_search(
+                self._request.dataset_type, collections=list(self._request.collections)
+            )
+            return sorted({int(d["tract"]) for d in found.where(self._where()).data_ids(["tract"])})
+
+    def _where(self) -> str:
+        """What all queries have in common.  The names in it were checked to
+        be of safe characters when the request was read.
+        """
+        where = f"skymap = '{self._skymap}'"
+        if self._request.bands != "all":
+            names = ", ".join(f"'{band}'" for band in self._request.bands)
+            where += f" AND band IN ({names})"
+        return where
 
     def _patch_regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], object]:
         records = self._butler.query_dimension_records(
@@ -370,16 +377,17 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
         for name in ("tract", "patch", "x", "y"):
             getattr(place, name)[members] = getattr(located, name)
     on_map = place.patch >= 0
-    refused.add_with(
-        batch.filter(pa.array(given & ~on_map)),
-        tables.INVALID_POSITION,
-        "The catalog's tract and patch do not hold this position.",
-    )
-    refused.add_with(
-        batch.filter(pa.array(~given & ~on_map)),
-        tables.OUTSIDE_FOOTPRINT,
-        "The position is in no patch of the sky map.",
-    )
+    nowhere = place.tract < 0
+    for members, status, reason in (
+        (
+            given & nowhere,
+            tables.INVALID_POSITION,
+            "The catalog's tract and patch do not hold this position.",
+        ),
+        (~given & nowhere, tables.OUTSIDE_FOOTPRINT, "The position is in no patch of the sky map."),
+        (~nowhere & ~on_map, tables.OUTSIDE_FOOTPRINT, "The position is in a tract without such images."),
+    ):
+        refused.add_with(batch.filter(pa.array(members)), status, reason)
     columns = {name: pa.array(getattr(place, name)) for name in ("tract", "patch", "x", "y")}
     schema = located_schema(batch.schema)
     arrays = [
@@ -388,18 +396,6 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
     ]
     located_rows = pa.RecordBatch.from_arrays(arrays, schema=schema).filter(pa.array(on_map))
     spool.add(place.tract[on_map], place.patch[on_map], located_rows)
-
-
-def _refuse_uncovered(
-    rows: pa.RecordBatch, refused: RefusedRows, images: SourceImages, *, tract_is_covered: bool
-) -> None:
-    tract, patch = rows.column("tract")[0].as_py(), rows.column("patch")[0].as_py()
-    if tract_is_covered:
-        reason = f"Patch {patch} of tract {tract} has no {images.description}."
-        refused.add_with(rows, tables.NO_DATASET, reason)
-    else:
-        reason = f"Tract {tract} has no {images.description} at all."
-        refused.add_with(rows, tables.OUTSIDE_FOOTPRINT, reason)
 
 
 def _band_axis(request: CutoutRequest, present: set[str]) -> tuple[str, ...]:

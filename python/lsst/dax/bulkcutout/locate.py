@@ -12,7 +12,7 @@ centre and the patch that holds the position deepest.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -36,7 +36,8 @@ class Location:
     """Tract identifiers, -1 outside the map."""
 
     patch: np.ndarray
-    """Patch identifiers, -1 outside the map."""
+    """Patch identifiers, -1 outside the map and in tracts that have no
+    images at all."""
 
     x: np.ndarray
     """Zero-based tract pixels, NaN where the rule does not tell."""
@@ -76,10 +77,13 @@ class RingsLocator:
     ----------
     skymap
         The rings map.
+    covered
+        Tracts that have images; no time is spent on the others.
     """
 
-    def __init__(self, skymap: RingsSkyMap) -> None:
+    def __init__(self, skymap: RingsSkyMap, covered: Iterable[int]) -> None:
         self._skymap = skymap
+        self._covered = np.array(sorted(covered), dtype=np.int64)
 
     def locate(self, ra: np.ndarray, dec: np.ndarray) -> Location:
         """Find the patch of each position.
@@ -116,17 +120,18 @@ class RingsLocator:
         """
         skymap = self._skymap
         known = (tract >= 0) & (tract < skymap.n_tracts) & (patch >= 0) & (patch < skymap.n_patches**2)
-        x, y = self._pixels(np.where(known, tract, 0), ra, dec)
+        uncovered = known & ~np.isin(tract, self._covered)
+        x, y = self._pixels(np.where(known, tract, -1), ra, dec)
         boxes = {p: skymap.patch_outer_box(p) for p in np.unique(patch[known]).tolist()}
         corners = np.array([[b.y0, b.y1, b.x0, b.x1] for b in boxes.values()]).reshape(-1, 4) - 0.5
         y0, y1, x0, x1 = _take(corners, np.searchsorted(list(boxes), patch), known).T
         with np.errstate(invalid="ignore"):
             held = known & (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-        return Location(np.where(held, tract, -1), np.where(held, patch, -1), x, y)
+        return Location(np.where(held | uncovered, tract, -1), np.where(held, patch, -1), x, y)
 
     def _pixels(self, tract: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, y = np.full(len(tract), np.nan), np.full(len(tract), np.nan)
-        for here, members in _groups(tract):
+        for here, members in _groups(np.where(np.isin(tract, self._covered), tract, -1)):
             x[members], y[members] = self._skymap.wcs(here).sky_to_pixel(ra[members], dec[members])
         return x, y
 
@@ -143,11 +148,17 @@ class RegionLocator:
         Outer region of each tract of the map, a convex polygon.
     patch_regions
         Gives the outer regions of the patches of a tract, by patch.
+    covered
+        Tracts that have images; no time is spent on the others.
     """
 
     def __init__(
-        self, tract_regions: Mapping[int, Any], patch_regions: Callable[[int], Mapping[int, Any]]
+        self,
+        tract_regions: Mapping[int, Any],
+        patch_regions: Callable[[int], Mapping[int, Any]],
+        covered: Iterable[int],
     ) -> None:
+        self._covered = np.array(sorted(covered), dtype=np.int64)
         self._tracts = np.array(sorted(tract_regions), dtype=np.int64)
         centers = [tract_regions[tract].getCentroid() for tract in self._tracts.tolist()]
         self._centers = np.array([_vector(center) for center in centers]).reshape(-1, 3)
@@ -175,13 +186,14 @@ class RegionLocator:
             for start in range(0, len(ra), block):
                 nearest = np.argmax(positions[start : start + block] @ self._centers.T, axis=1)
                 tract[start : start + block] = self._tracts[nearest]
-        for here, members in _groups(tract):
+        uncovered = ~np.isin(tract, self._covered)
+        for here, members in _groups(np.where(uncovered, -1, tract)):
             identifiers, depths = self._depths(here, positions[members])
             if len(identifiers):
                 deepest = np.argmax(depths, axis=1)
                 inside = depths[np.arange(len(deepest)), deepest] >= 0
                 patch[members] = np.where(inside, identifiers[deepest], -1)
-        return self._without_pixels(tract, patch)
+        return self._without_pixels(np.where((patch >= 0) | uncovered, tract, -1), patch)
 
     def check(self, tract: np.ndarray, patch: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> Location:
         """Locate positions in patches that are given.
@@ -201,11 +213,12 @@ class RegionLocator:
         """
         positions = _unit_vectors(ra, dec)
         held = np.zeros(len(ra), dtype=bool)
-        for here, members in _groups(tract):
+        uncovered = ~np.isin(tract, self._covered) & np.isin(tract, self._tracts)
+        for here, members in _groups(np.where(uncovered, -1, tract)):
             identifiers, depths = self._depths(here, positions[members])
             for column, identifier in enumerate(identifiers.tolist()):
                 held[members] |= (patch[members] == identifier) & (depths[:, column] >= 0)
-        return self._without_pixels(np.where(held, tract, -1), np.where(held, patch, -1))
+        return self._without_pixels(np.where(held | uncovered, tract, -1), np.where(held, patch, -1))
 
     def _depths(self, tract: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Patches of a tract, and how deep each position lies in each: the
@@ -225,7 +238,6 @@ class RegionLocator:
 
     @staticmethod
     def _without_pixels(tract: np.ndarray, patch: np.ndarray) -> Location:
-        tract = np.where(patch >= 0, tract, -1)
         nowhere = np.full(len(tract), np.nan)
         return Location(tract, patch, nowhere, nowhere)
 
