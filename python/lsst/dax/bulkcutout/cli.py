@@ -48,7 +48,8 @@ def cli(verbose: bool) -> None:
 
     `submit` runs a request; `status` tells how far it is; `restart` goes on
     with a campaign that has stopped.  `verify` and `preview` look at a
-    product.  The other commands are what BPS runs in between.
+    product.  The other commands are what BPS runs in between.  Each has a
+    --help of its own.
     """
     # The level is that of the handler: workflow systems lower their own
     # loggers' levels, and would be heard in detail.
@@ -61,11 +62,25 @@ def cli(verbose: bool) -> None:
 
 @cli.command()
 @click.argument("request", type=click.Path(path_type=Path))
-@click.option("--site", default="parsl", show_default=True, help="Site, or path of a BPS configuration.")
-@click.option("--campaign", type=click.Path(path_type=Path), help="Directory.  [default: OUTPUT.campaign]")
+@click.option(
+    "--site",
+    default="parsl",
+    show_default=True,
+    help="Where to run: parsl (this machine), htcondor, or the path of a BPS configuration.",
+)
+@click.option(
+    "--campaign",
+    type=click.Path(path_type=Path),
+    help="Directory for all that is not the product.  [default: OUTPUT.campaign]",
+)
 @click.option("--prepare-only", is_flag=True, help="Only write the file that `bps submit` takes.")
 def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) -> None:
-    """Run REQUEST, a YAML or JSON file."""
+    """Run REQUEST, a YAML or JSON file.
+
+    The product goes to the `output` of the request.  With the site parsl the
+    command ends when the product is there; with htcondor when the jobs are
+    queued, and `bulkcutout status` tells then how far they are.
+    """
     from .submit import prepare
 
     prepared = prepare(request, site=site, directory=campaign)
@@ -79,7 +94,12 @@ def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) 
 @cli.command()
 @CAMPAIGN
 def restart(campaign: Path) -> None:
-    """Go on with CAMPAIGN: only what has not finished is done again."""
+    """Go on with CAMPAIGN where it has stopped.
+
+    Only patches that have not finished are cut again; the product is then
+    packaged from what all attempts have left.  Nothing of the campaign may
+    be running.  CAMPAIGN is its directory, or the product's beside it.
+    """
     from .campaign_status import watching
     from .restart import restart as restart_campaign
     from .submit import find_campaign
@@ -94,7 +114,14 @@ def restart(campaign: Path) -> None:
 @CAMPAIGN
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def status(campaign: Path, as_json: bool) -> None:
-    """Tell how far CAMPAIGN is."""
+    """Tell how far CAMPAIGN is.
+
+    It is prepared (not yet planned), running (which includes waiting and
+    cancelled: that the workflow system knows), complete, partial (some jobs
+    have failed) or failed (the product could not be packaged); the last two
+    are for `bulkcutout restart`.  CAMPAIGN is its directory, or the product's
+    beside it.
+    """
     import dataclasses
 
     from .campaign_status import read_status
@@ -114,9 +141,19 @@ def status(campaign: Path, as_json: bool) -> None:
 
 @cli.command()
 @OUT
-@click.option("--sample", default=200, show_default=True, help="Cutouts to compare with the input images.")
+@click.option(
+    "--sample",
+    default=200,
+    show_default=True,
+    help="Number of cutouts to compare with the input images; 0 where these are not at hand.",
+)
 def verify(out: Path, sample: int) -> None:
-    """Check the product in OUT: checksums, row accounting, and pixels."""
+    """Check the product in OUT: checksums, rows and pixels.
+
+    Every file must have its checksum, every row of the catalog its one
+    answer, and the pixels of a random sample must be those of the input
+    images, which astropy reads anew.  Ends with 3 if anything is wrong.
+    """
     from .verify import verify_product
 
     report = verify_product(out, sample=sample)
@@ -128,7 +165,11 @@ def verify(out: Path, sample: int) -> None:
 @OUT
 @click.option("--file", type=click.Path(path_type=Path), help="Picture to write.  [default: OUT/preview.png]")
 def preview(out: Path, file: Path | None) -> None:
-    """Make a contact sheet of the product in OUT."""
+    """Make a contact sheet of the product in OUT, a PNG.
+
+    Some of the cutouts, evenly spread over the product, in colour where it
+    has two bands or more; hatched where there are no data.
+    """
     from .preview import write_preview
 
     click.echo(f"Preview: {write_preview(out, file)}")
@@ -149,7 +190,11 @@ def build_graph(
     skip_existing_in: tuple[str, ...],
     clobber_outputs: bool,
 ) -> None:
-    """Find the images of all targets of CAMPAIGN; write the quantum graph."""
+    """Find the images of all targets; write a quantum graph.
+
+    What BPS runs as createQuantumGraph.  Makes the plan of CAMPAIGN if there
+    is none; if there is one, the graph has only what has not finished.
+    """
     from .campaign import Campaign
     from .progress import Progress
     from .quantum_graph_builder import build_graph
@@ -171,14 +216,14 @@ def build_graph(
 PIPETASK = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-@cli.command("init-run", context_settings=PIPETASK, short_help="`pipetask pre-exec-init-qbb`.")
+@cli.command("init-run", context_settings=PIPETASK, short_help="Run `pipetask pre-exec-init-qbb`.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def init_run(arguments: tuple[str, ...]) -> None:
     """Run `pipetask pre-exec-init-qbb` with ARGUMENTS."""
     _pipetask("pre-exec-init-qbb", arguments)
 
 
-@cli.command("run-quanta", context_settings=PIPETASK, short_help="`pipetask run-qbb`.")
+@cli.command("run-quanta", context_settings=PIPETASK, short_help="Run `pipetask run-qbb`.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run_quanta(arguments: tuple[str, ...]) -> None:
     """Run `pipetask run-qbb` with ARGUMENTS."""
@@ -188,7 +233,12 @@ def run_quanta(arguments: tuple[str, ...]) -> None:
 @cli.command()
 @CAMPAIGN
 def finish(campaign: Path) -> None:
-    """Package what the quanta of CAMPAIGN have left."""
+    """Package what the quanta of CAMPAIGN have left.
+
+    What BPS runs as the final job.  Can be given again at any time: what is
+    there already and would come out the same is left alone.  Ends with 0
+    (complete), 2 (some quanta have not finished) or 75 (try again).
+    """
     from .finish import finish as finish_campaign
     from .progress import Progress
     from .submit import find_campaign
