@@ -106,23 +106,80 @@ class ImageReader(Protocol):
         """Indices ``(y, x)`` of the cells that hold nothing."""
 
     def tile_box(self, iy: int, ix: int) -> Box:
-        """Absolute pixels of a tile."""
+        """Absolute pixels of a tile.
+
+        Parameters
+        ----------
+        iy, ix
+            Zero-based index of the tile.
+
+        Returns
+        -------
+        box
+            Its pixels.
+        """
 
     def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        """Indices of the tiles that hold pixels of a box."""
+        """Tiles that hold pixels of a box.
+
+        Parameters
+        ----------
+        box
+            Absolute pixels; it may leave the image, or miss it.
+
+        Returns
+        -------
+        tiles
+            Indices ``(iy, ix)``, row by row.
+        """
 
     def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
         """Read tiles, each once, in the order of the file.
 
-        A damaged tile raises `CorruptInputError` with its ``box``; ``next``
-        then goes on with the tile that follows.
+        Parameters
+        ----------
+        plane
+            ``image``, ``variance`` or ``mask``.
+        tiles
+            Tile indices ``(iy, ix)``.
+
+        Returns
+        -------
+        pixels
+            Iterator over pairs: box of absolute pixels, and their values,
+            float32 with NaN where there are none, or the mask's integers. A
+            damaged tile raises `CorruptInputError` with its ``box``; ``next``
+            then goes on with the tile that follows. After an `OSError` it
+            tries the same tiles again.
         """
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
-        """Cells ``(y, x)`` that hold positions, (-1, -1) outside."""
+        """Cells that hold positions.
+
+        Parameters
+        ----------
+        y, x
+            Absolute pixels, shape ``(n,)``.
+
+        Returns
+        -------
+        cells
+            Indices ``(y, x)``, shape ``(n, 2)``; (-1, -1) outside.
+        """
 
     def psf_kernels(self, cells: Any) -> np.ndarray:
-        """Kernels of cells, shape ``(n, ky, kx)``, NaN where missing."""
+        """PSF kernels of cells.
+
+        Parameters
+        ----------
+        cells
+            Indices ``(y, x)``, shape ``(n, 2)``.
+
+        Returns
+        -------
+        kernels
+            Float32, shape ``(n, ky, kx)``; NaN for missing cells.
+        """
 
     def close(self) -> None:
         """Close the file; again does nothing."""

@@ -74,13 +74,9 @@ def _refuse_others(header: FitsHeader) -> None:
     for key in filter(_DISTORTION.fullmatch, header.values):
         if header.values[key] != 0:
             raise _refusal(header, key, header.values[key], "no such card")
-    # FK5 of 2000 is taken as it is, as lsst.images does: coordinates of that
-    # name in our files are ICRS in all but the label.
-    frame = header.values.get("RADESYS", "ICRS")
-    if frame not in ("ICRS", "FK5"):
-        raise _refusal(header, "RADESYS", frame, "ICRS")
-    if frame == "FK5" and header.number("EQUINOX", 2000.0) != 2000.0:
-        raise _refusal(header, "EQUINOX", header.values["EQUINOX"], "2000")
+    # FK5 differs from ICRS by 0.1 pixel. Without RADESYS the standard says
+    # ICRS, but FK5 (or older) where there is an equinox.
+    _require(header, "RADESYS", "ICRS", default="FK5" if "EQUINOX" in header.values else "ICRS")
 
 
 def _refuse_turned_pole(header: FitsHeader, dec: float) -> None:

@@ -12,16 +12,16 @@ from typing import Any, Self
 
 import numpy as np
 
-from ..boxes import Box, first_pixel
-from ..errors import CorruptInputError, UserError
+from ..boxes import Box
+from ..errors import UserError
 from .celestial import tangent_wcs
 from .cell_coadd_tree import CellCoaddTree, PsfNode
-from .cell_psf import CellKernels
+from .cell_psf import CellPsf
 from .fits_file import FitsFile
 from .fits_header import FitsHeader
 from .images_archive import Extension, ImagesArchive, schema_of
 from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
-from .pixel_plane import Cfitsio, PixelPlane
+from .pixel_plane import PixelPlane
 from .tiles import TileGrid, TileReader
 
 __all__ = ("CellCoaddReader",)
@@ -57,7 +57,6 @@ class CellCoaddReader:
 
     def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
         self._file = ImagesArchive(path, schema=_SCHEMA, major_version=_MAJOR_VERSION)
-        self._cfitsio = Cfitsio(self._file)
         try:
             tree = self._file.tree(CellCoaddTree)
             self._read_identity(tree)
@@ -77,6 +76,12 @@ class CellCoaddReader:
         ----------
         path
             File to look at.
+
+        Returns
+        -------
+        can
+            `False` for any other FITS file; a file that is no FITS file at
+            all raises `CorruptInputError`.
         """
         with FitsFile(path) as file:
             schema = schema_of(file.primary)
@@ -92,7 +97,6 @@ class CellCoaddReader:
 
     def close(self) -> None:
         """Close the file; again does nothing."""
-        self._cfitsio.close()
         self._file.close()
 
     def tile_box(self, iy: int, ix: int) -> Box:
@@ -103,6 +107,11 @@ class CellCoaddReader:
         iy, ix
             Zero-based index of the tile; tile (0, 0) begins at the first
             pixel of the file.
+
+        Returns
+        -------
+        box
+            Its pixels; the last tiles may be cut short.
         """
         return self._grid.box(iy, ix)
 
@@ -164,16 +173,7 @@ class CellCoaddReader:
             Indices ``(y, x)`` in the grid of the patch, int64, shape ``(n,
             2)``; (-1, -1) outside the grid. The cell may still be missing.
         """
-        box, (cy, cx) = self._cell_grid, self.cell_shape
-        cells = np.stack(
-            [
-                (np.atleast_1d(first_pixel(y, 1)) - box.y0) // cy,
-                (np.atleast_1d(first_pixel(x, 1)) - box.x0) // cx,
-            ],
-            axis=-1,
-        )
-        inside = ((cells >= 0) & (cells < self.n_cells)).all(axis=-1)
-        return np.where(inside[:, np.newaxis], cells, -1)
+        return self._psf.cell_of(y, x)
 
     def psf_kernels(self, cells: Any) -> np.ndarray:
         """PSF kernels of cells, as they are stored.
@@ -195,25 +195,7 @@ class CellCoaddReader:
             Raised with the ``box`` of the cell if one of the kernels is
             damaged; the others can be had by asking for them alone.
         """
-        wanted = [(int(y), int(x)) for y, x in np.asarray(cells).reshape(-1, 2)]
-        kernels = np.full((len(wanted), *self.psf_shape), np.nan, dtype=np.float32)
-        for kernel, cell in zip(kernels, wanted, strict=True):
-            if self._has_kernel(cell):
-                kernel[:] = self._read_kernel(cell)
-        return kernels
-
-    def _has_kernel(self, cell: tuple[int, int]) -> bool:
-        y, x = cell[0] - self._first_cell[0], cell[1] - self._first_cell[1]
-        ny, nx = self._kernels.shape[:2]
-        return 0 <= y < ny and 0 <= x < nx and cell not in self.missing_cells
-
-    def _read_kernel(self, cell: tuple[int, int]) -> np.ndarray:
-        try:
-            return self._kernels.read((cell[0] - self._first_cell[0], cell[1] - self._first_cell[1]))
-        except CorruptInputError as error:
-            (cy, cx), grid = self.cell_shape, self._cell_grid
-            y0, x0 = grid.y0 + cell[0] * cy, grid.x0 + cell[1] * cx
-            raise CorruptInputError(str(error), box=Box(y0=y0, y1=y0 + cy, x0=x0, x1=x0 + cx)) from error
+        return self._psf.kernels(cells)
 
     def _read_identity(self, tree: CellCoaddTree) -> None:
         frame = tree.sky_projection.pixel_to_sky.frames
@@ -249,9 +231,7 @@ class CellCoaddReader:
         if sorted(names) != sorted(plane.name for plane in tree.mask.planes if plane is not None):
             raise self._file.corrupt(f"its mask headers name the planes {names}, its tree names others")
         self._planes = {
-            name: tuple(
-                PixelPlane(self._cfitsio, one, shape=(shape[0], shape[1]), dtype=dtype) for one in hdus
-            )
+            name: tuple(PixelPlane(one, shape=(shape[0], shape[1]), dtype=dtype) for one in hdus)
             for name, hdus, dtype in (
                 ("image", [image], np.float32),
                 ("variance", [variance], np.float32),
@@ -274,28 +254,13 @@ class CellCoaddReader:
             raise self._file.corrupt(f"its planes begin at {sorted(stated) or 'an unknown pixel'} (y, x)")
         return stated.pop()
 
-    def _read_psf(self, psf: PsfNode) -> None:
-        grid, bbox = psf.bounds.grid.bbox.box(), psf.bounds.bbox.box()
-        cy, cx = psf.bounds.grid.cell_shape
-        shape = psf.array.shape
-        starts = (bbox.y0 - grid.y0, bbox.x0 - grid.x0)
-        counts = (bbox.shape[0] // cy, bbox.shape[1] // cx)
-        if bbox.intersection(grid) != bbox or any(
-            start % c for start, c in zip(starts, (cy, cx), strict=True)
-        ):
-            raise self._file.corrupt(f"its PSF covers {bbox}, which is no part of the cell grid {grid}")
-        if len(shape) != 4 or shape[:2] != counts:
-            raise self._file.corrupt(f"its PSF array has the shape {shape} for {counts} cells")
-        self.cell_shape: tuple[int, int] = (cy, cx)
-        self.n_cells: tuple[int, int] = (grid.shape[0] // cy, grid.shape[1] // cx)
-        self.missing_cells: frozenset[tuple[int, int]] = frozenset((c.i, c.j) for c in psf.bounds.missing)
-        self._cell_grid = grid
-        self._first_cell = (starts[0] // cy, starts[1] // cx)
+    def _read_psf(self, node: PsfNode) -> None:
+        self._psf = CellPsf(self._file.find(node.array.source), node)
         self.has_psf = True
-        self.psf_shape: tuple[int, int] = (shape[2], shape[3])
-        self._kernels = CellKernels(
-            self._file.find(psf.array.source), (shape[0], shape[1], shape[2], shape[3])
-        )
+        self.psf_shape: tuple[int, int] = self._psf.kernel_shape
+        self.cell_shape: tuple[int, int] = self._psf.cell_shape
+        self.n_cells: tuple[int, int] = self._psf.n_cells
+        self.missing_cells: frozenset[tuple[int, int]] = self._psf.missing
 
     def _verify_checksums(self) -> None:
         self._file.verify_checksums(self._file.primary)

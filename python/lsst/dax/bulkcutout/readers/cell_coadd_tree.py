@@ -56,7 +56,10 @@ class ImageNode(pydantic.BaseModel):
     """A plane of floating-point pixels."""
 
     data: _Quantity | _Array
+    """The HDU, with or without a unit."""
+
     yx0: _Pair | None = None
+    """First pixel."""
 
     @property
     def array(self) -> _Array:
@@ -73,14 +76,20 @@ class MaskPlaneNode(pydantic.BaseModel):
     """A mask plane; the mask's header says which bit it is."""
 
     name: str
+    """Name as in the header."""
 
 
 class MaskNode(pydantic.BaseModel):
     """The mask, in as many HDUs as its planes need."""
 
     data: list[_Array] = pydantic.Field(min_length=1)
+    """The HDUs."""
+
     yx0: _Pair | None = None
+    """First pixel."""
+
     planes: list[MaskPlaneNode | None]
+    """Planes of all HDUs; `None` for a bit that is not used."""
 
 
 class _Cell(pydantic.BaseModel):
@@ -103,7 +112,10 @@ class PsfNode(pydantic.BaseModel):
     """Kernels of the cells within ``bounds.bbox``, a part of the grid."""
 
     array: _Array
+    """The HDU; cells in y and x, rows, columns."""
+
     bounds: _Cells
+    """Where the cells are."""
 
 
 class _TractFrame(pydantic.BaseModel):
@@ -137,10 +149,25 @@ class CellCoaddTree(pydantic.BaseModel):
     """The tree as a whole."""
 
     image: ImageNode
+    """Flux."""
+
     mask: MaskNode
+    """Mask."""
+
     variance: ImageNode
+    """Variance of the flux."""
+
     sky_projection: _Projection
+    """Only the frame is read here; the header has the numbers."""
+
     band: str | None
+    """Name of the band."""
+
     patch: _Patch | None
+    """The patch, if the image lies within one."""
+
     psf: PsfNode
+    """PSF by cell."""
+
     backgrounds: _Backgrounds = _Backgrounds()
+    """Name of the background that is subtracted."""

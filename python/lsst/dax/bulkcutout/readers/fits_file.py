@@ -69,19 +69,19 @@ class FitsFile:
         if descriptor >= 0:
             os.close(descriptor)
 
-    @property
-    def open_path(self) -> str:
-        """A path to the very file that is open here.
-
-        CFITSIO gives a meaning to brackets, plus signs and colons in names,
-        fitsio to dollar signs; this one has none of them where the system has
-        ``/proc``.
-        """
-        path = f"/proc/self/fd/{self._descriptor}"
-        return path if os.path.exists(path) else self.path
-
     def corrupt(self, what: str) -> CorruptInputError:
-        """The error that says what is wrong with this file."""
+        """Make the error that says what is wrong with this file.
+
+        Parameters
+        ----------
+        what
+            What is wrong, without the full stop.
+
+        Returns
+        -------
+        error
+            To be raised; it names the file.
+        """
         return CorruptInputError(f"{self.path}: {what}.")
 
     def read(self, address: int, size: int, what: str) -> bytes:
@@ -93,6 +93,11 @@ class FitsFile:
             First byte and number of bytes.
         what
             What these bytes are, for messages.
+
+        Returns
+        -------
+        content
+            ``size`` bytes.
 
         Raises
         ------
@@ -124,6 +129,11 @@ class FitsFile:
             First byte of the header.
         what
             Name of the HDU, for messages.
+
+        Returns
+        -------
+        header
+            Its cards.
         """
         text, end = b"", -1
         while end < 0:

@@ -61,28 +61,70 @@ class FitsHeader:
         return abs(self.integer("BITPIX")) // 8 * self.integer("GCOUNT", 1) * (size + pixels)
 
     def integer(self, key: str, default: int | None = None, *, minimum: int | None = None) -> int:
-        """Value of a card that must hold a whole number."""
+        """Value of a card that must hold a whole number.
+
+        Parameters
+        ----------
+        key
+            Keyword.
+        default
+            Value for a missing card; without one the card must be there.
+        minimum
+            Smallest value that is allowed.
+
+        Returns
+        -------
+        value
+            The value.
+        """
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
             raise self._wrong(key, value, "a whole number" + ("" if minimum is None else f" >= {minimum}"))
         return value
 
     def number(self, key: str, default: float | None = None) -> float:
-        """Value of a card that must hold a finite number."""
+        """Value of a card that must hold a finite number.
+
+        Parameters
+        ----------
+        key
+            Keyword.
+        default
+            Value for a missing card; without one the card must be there.
+
+        Returns
+        -------
+        value
+            The value.
+        """
         value = self.values.get(key, default)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
             raise self._wrong(key, value, "a number")
         return float(value)
 
     def text(self, key: str, default: str | None = None) -> str:
-        """Value of a card that must hold a string."""
+        """Value of a card that must hold a string.
+
+        Parameters
+        ----------
+        key
+            Keyword.
+        default
+            Value for a missing card; without one the card must be there.
+
+        Returns
+        -------
+        value
+            The value.
+        """
         value = self.values.get(key, default)
         if not isinstance(value, str):
             raise self._wrong(key, value, "text")
         return value
 
     def _wrong(self, key: str, value: CardValue, expected: str) -> CorruptInputError:
-        found = repr(value) if key in self.values else "missing"
+        # A damaged card is all noise up to its end.
+        found = repr(value[:20] if isinstance(value, str) else value) if key in self.values else "missing"
         return self.file.corrupt(f"card {key} of {self.name} is {found}, it must be {expected}")
 
 
@@ -93,6 +135,12 @@ def read_cards(text: bytes) -> Mapping[str, CardValue]:
     ----------
     text
         Cards of 80 characters.
+
+    Returns
+    -------
+    values
+        The first where a keyword repeats; comments, history and hierarchical
+        keywords are left out.
     """
     return _Cards(text.decode("ascii", errors="replace"))
 

@@ -54,7 +54,7 @@ class FitsTable:
             name, form = header.text(f"TTYPE{column}", f"column{column}"), header.text(f"TFORM{column}")
             match = _FORMAT.match(form)
             if match is None or any(name == field[0] for field in fields):
-                raise header.file.corrupt(f"column {name!r} of {header.name} has the format {form!r}")
+                raise header.file.corrupt(f"column {name!r} of {header.name} has the format {form[:20]!r}")
             repeat, kind, item = int(match[1] or 1), match[2], match[3]
             if repeat > 8 * header.integer("NAXIS1"):
                 raise header.file.corrupt(f"column {name!r} of {header.name} is wider than a row")
@@ -72,11 +72,18 @@ class FitsTable:
     def in_heap(self, column: str) -> np.ndarray:
         """Which cells of a variable-length column lie inside the heap.
 
+        Parameters
+        ----------
+        column
+            Name of the column.
+
         Returns
         -------
         inside
             Bool, shape ``(n_rows,)``.
         """
+        if column not in self._heap_item_size:
+            raise self._header.file.corrupt(f"{self._header.name} has no variable-length column {column}")
         if column not in self._in_heap:
             self._in_heap[column] = self._find_in_heap(column)
         return self._in_heap[column]
@@ -91,7 +98,7 @@ class FitsTable:
         return small & (sizes + np.where(small, offsets, 0) <= self._heap_size)
 
     def cells(self, column: str, first: int, stop: int) -> list[bytes]:
-        """Content of some cells of a variable-length column of bytes.
+        """Bytes of some cells of a variable-length column.
 
         Parameters
         ----------
@@ -99,10 +106,16 @@ class FitsTable:
             Name of the column.
         first, stop
             Rows, half-open.
+
+        Returns
+        -------
+        contents
+            One for each row.
         """
         if stop > len(self.rows) or not self.in_heap(column)[first:stop].all():
             raise self._header.file.corrupt(f"rows {first} to {stop} of {self._header.name} leave its heap")
-        places = self.rows[column][first:stop].tolist()
+        size = self._heap_item_size[column]
+        places = [(count * size, offset) for count, offset in self.rows[column][first:stop].tolist()]
         # Neighbours lie side by side, so they come in one reading.
         begin = min(offset for _, offset in places)
         end = max(offset + count for count, offset in places)

@@ -148,6 +148,11 @@ class ImagesArchive(FitsFile):
         ----------
         source
             Reference such as ``fits:IMAGE`` or ``fits:MASK,2``.
+
+        Returns
+        -------
+        extension
+            The HDU, compared with what the index says of it.
         """
         match = _SOURCE.fullmatch(source)
         key = (match["name"].upper(), int(match["version"] or 1)) if match else ("", 0)
@@ -163,7 +168,13 @@ class ImagesArchive(FitsFile):
         return Extension(name=key[0], number=number, header=header)
 
     def extensions(self) -> Iterator[Extension]:
-        """All HDUs that the index knows, but the primary."""
+        """All HDUs that the index knows, but the primary.
+
+        Yields
+        ------
+        extension
+            In the order of the file.
+        """
         for name, version in self._index:
             if name:
                 yield self.find(f"fits:{name},{version}")
@@ -175,6 +186,11 @@ class ImagesArchive(FitsFile):
         ----------
         model
             What of it is wanted; the rest is skipped.
+
+        Returns
+        -------
+        tree
+            An instance of ``model``.
         """
         table = FitsTable(self.header(self.primary.integer("JSONADDR", minimum=1), "JSON"))
         if "JSON" not in (table.rows.dtype.names or ()) or len(table.rows) == 0:

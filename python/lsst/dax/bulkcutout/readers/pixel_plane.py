@@ -2,94 +2,21 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""Pixels of a two-dimensional image HDU, decompressed by CFITSIO.
-
-All that CFITSIO believes without asking (shapes, lengths, places in the heap)
-is compared with the file before it sees it, and what it then says is sorted
-into damage, which is final, and accident, which is worth another try.
-"""
+"""Pixels of a two-dimensional image HDU, compressed in tiles or not."""
 
 from __future__ import annotations
 
-import errno
-import re
-from typing import Any
+from collections.abc import Iterator
 
-import fitsio
 import numpy as np
 
 from ..errors import UserError
-from .fits_file import FitsFile
-from .fits_table import FitsTable
 from .images_archive import Extension
+from .tile_codec import TileCodec
 
-__all__ = ("Cfitsio", "PixelPlane")
+__all__ = ("PixelPlane",)
 
-_CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "RICE_ONE")
-_STATUS = re.compile(r"FITSIO status = (\d+)")
-_IO_STATUS = (104, 106, 107, 108, 113)
-"""Cannot open, write, end of file, cannot read, no memory: nothing that the
-content of a file could be blamed for, once its length has been checked."""
-
-
-class Cfitsio:
-    """The connection of fitsio to a file, made when it is first needed.
-
-    Parameters
-    ----------
-    file
-        The open file; it must stay open longer than this.
-    """
-
-    def __init__(self, file: FitsFile) -> None:
-        self._file = file
-        self._fits: Any = None
-
-    def read(self, extension: Extension, rows: slice, columns: slice) -> np.ndarray:
-        """Pixels of one image HDU.
-
-        Raises
-        ------
-        CorruptInputError
-            Raised if they cannot be decompressed.
-        OSError
-            Raised if they cannot be read.
-        """
-        try:
-            if self._fits is None:
-                self._fits = fitsio.FITS(self._file.open_path, "r")
-            pixels: np.ndarray = self._fits[extension.number][rows, columns]
-        except (OSError, RuntimeError, SystemError, ValueError) as error:
-            # CFITSIO keeps tiles between calls; after a failure it gets a new
-            # start instead of our trust.
-            self.close()
-            raise self._diagnose(extension, error) from error
-        return pixels
-
-    def close(self) -> None:
-        """Close the connection; the next reading opens it again."""
-        fits, self._fits = self._fits, None
-        if fits is not None:
-            fits.close()
-
-    def _diagnose(self, extension: Extension, error: Exception) -> Exception:
-        if isinstance(error, OSError) and error.errno is not None:
-            return error
-        message = str(error).strip()
-        match = _STATUS.search(message)
-        status = int(match[1]) if match else 0
-        if 400 <= status < 500:
-            return self._file.corrupt(f"{extension.name} cannot be decompressed (CFITSIO status {status})")
-        # CFITSIO hides errno. Reading the same bytes shows it, if the trouble
-        # lasts: this raises the OSError as it is.
-        header = extension.header
-        self._file.read(header.address, header.data_address - header.address, extension.name)
-        for start in range(0, header.data_size, 1 << 23):
-            size = min(1 << 23, header.data_size - start)
-            self._file.read(header.data_address + start, size, extension.name)
-        if status in _IO_STATUS:
-            return OSError(errno.EIO, f"CFITSIO could not read {extension.name}: {message}", self._file.path)
-        return self._file.corrupt(f"{extension.name} cannot be read: {message}")
+_TYPES = {-64: "f8", -32: "f4", 32: "i4"}
 
 
 class PixelPlane:
@@ -97,8 +24,6 @@ class PixelPlane:
 
     Parameters
     ----------
-    cfitsio
-        Connection to the file.
     extension
         The HDU.
     shape
@@ -114,10 +39,7 @@ class PixelPlane:
         Raised if the compression is one that is not read here.
     """
 
-    def __init__(
-        self, cfitsio: Cfitsio, extension: Extension, *, shape: tuple[int, int], dtype: type[np.generic]
-    ) -> None:
-        self._cfitsio = cfitsio
+    def __init__(self, extension: Extension, *, shape: tuple[int, int], dtype: type[np.generic]) -> None:
         self.extension = extension
         self._file = extension.header.file
         self._dtype = np.dtype(dtype)
@@ -125,55 +47,34 @@ class PixelPlane:
         self.tile_shape: tuple[int, int] | None = None
         """Rows and columns of a compressed tile, `None` where not
         compressed."""
-        self._intact: np.ndarray | None = None
         header = extension.header
         prefix = "Z" if header.values.get("ZIMAGE") is True else ""
         found = tuple(header.integer(f"{prefix}NAXIS{axis}", minimum=1) for axis in (2, 1))
         if header.integer(f"{prefix}NAXIS") != 2 or found != shape:
             raise self._file.corrupt(f"{extension.name} has the shape {found}, its tree says {shape}")
         bitpix = header.integer(f"{prefix}BITPIX")
-        if bitpix not in ((-32, -64) if self._dtype.kind == "f" else (8, 16, 32)):
+        if bitpix not in _TYPES or (bitpix < 0) != (self._dtype.kind == "f"):
             raise self._file.corrupt(f"{extension.name} has the pixel type {prefix}BITPIX = {bitpix}")
+        self._stored = np.dtype(_TYPES[bitpix])
         if any(header.number(key, default) != default for key, default in (("BSCALE", 1.0), ("BZERO", 0.0))):
             raise UserError(f"{self._file.path}: {extension.name} is scaled (BSCALE, BZERO); not read here.")
         if prefix:
-            self._check_tiles()
-
-    def _check_tiles(self) -> None:
-        header, name = self.extension.header, self.extension.name
-        codec = header.text("ZCMPTYPE")
-        if codec not in _CODECS:
-            raise UserError(
-                f"{self._file.path}: {name} is compressed with {codec}; read here are {', '.join(_CODECS)}."
-            )
-        ty, tx = header.integer("ZTILE2", 1, minimum=1), header.integer("ZTILE1", self._shape[1], minimum=1)
-        self.tile_shape = (min(ty, self._shape[0]), min(tx, self._shape[1]))
-        ny, nx = (-(-n // t) for n, t in zip(self._shape, self.tile_shape, strict=True))
-        if header.integer("NAXIS2") != ny * nx:
-            raise self._file.corrupt(f"{name} has {header.integer('NAXIS2')} tiles instead of {ny * nx}")
-        table = FitsTable(header)
-        columns = set(table.rows.dtype.names or ())
-        if "COMPRESSED_DATA" not in columns:
-            raise self._file.corrupt(f"{name} has no column COMPRESSED_DATA")
-        intact = np.ones(ny * nx, dtype=bool)
-        filled = np.zeros(ny * nx, dtype=bool)
-        for column in columns & {"COMPRESSED_DATA", "GZIP_COMPRESSED_DATA", "UNCOMPRESSED_DATA"}:
-            intact &= table.in_heap(column)
-            filled |= table.rows[column][:, 0] > 0
-        self._intact = (intact & filled).reshape(ny, nx)
-
-    def is_intact(self, rows: slice, columns: slice) -> bool:
-        """Whether all tiles that hold these pixels lie within the HDU."""
-        if self._intact is None or self.tile_shape is None:
-            return True
-        ty, tx = self.tile_shape
-        touched = self._intact[
-            rows.start // ty : -(-rows.stop // ty), columns.start // tx : -(-columns.stop // tx)
-        ]
-        return bool(touched.all())
+            ty = header.integer("ZTILE2", 1, minimum=1)
+            tx = header.integer("ZTILE1", shape[1], minimum=1)
+            self.tile_shape = (min(ty, shape[0]), min(tx, shape[1]))
+            ny, nx = (-(-n // t) for n, t in zip(shape, self.tile_shape, strict=True))
+            self._codec = TileCodec(extension, n_tiles=ny * nx, dtype=self._stored)
+            self._stores = self._codec.stores.reshape(ny, nx)
+        elif header.data_size < shape[0] * shape[1] * self._stored.itemsize:
+            raise self._file.corrupt(f"{extension.name} has {header.data_size} bytes, too few for its shape")
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
-        """Pixels by their zero-based position in the HDU.
+        """Pixels by their position.
+
+        Parameters
+        ----------
+        rows, columns
+            Zero-based pixels of the HDU.
 
         Returns
         -------
@@ -187,6 +88,42 @@ class PixelPlane:
         OSError
             Raised if they cannot be read.
         """
-        if not self.is_intact(rows, columns):
-            raise self._file.corrupt(f"a tile of {self.extension.name} points outside the HDU")
-        return self._cfitsio.read(self.extension, rows, columns).astype(self._dtype, copy=False)
+        if self.tile_shape is None:
+            return self._read_plain(rows, columns)
+        ty, tx = self.tile_shape
+        pixels = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype=self._dtype)
+        for iy in range(rows.start // ty, -(-rows.stop // ty)):
+            y0, y1 = max(iy * ty, rows.start), min((iy + 1) * ty, rows.stop)
+            for first, stop in self._runs(iy, columns.start // tx, -(-columns.stop // tx)):
+                for ix, tile in enumerate(self._tiles(iy, first, stop), start=first):
+                    x0, x1 = max(ix * tx, columns.start), min((ix + 1) * tx, columns.stop)
+                    out = pixels[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start]
+                    # A damaged scale may send pixels beyond the largest float.
+                    with np.errstate(over="ignore", invalid="ignore"):
+                        out[...] = tile[y0 - iy * ty : y1 - iy * ty, x0 - ix * tx : x1 - ix * tx]
+        return pixels
+
+    def _read_plain(self, rows: slice, columns: slice) -> np.ndarray:
+        row_bytes = self._shape[1] * self._stored.itemsize
+        content = self._file.read(
+            self.extension.header.data_address + rows.start * row_bytes,
+            (rows.stop - rows.start) * row_bytes,
+            self.extension.name,
+        )
+        pixels = np.frombuffer(content, dtype=self._stored.newbyteorder(">")).reshape(-1, self._shape[1])
+        return pixels[:, columns].astype(self._dtype)
+
+    def _runs(self, iy: int, first: int, stop: int) -> Iterator[tuple[int, int]]:
+        """Neighbours in a row of tiles that are stored in the same way."""
+        for ix in range(first + 1, stop + 1):
+            if ix == stop or self._stores[iy, ix] != self._stores[iy, first]:
+                yield first, ix
+                first = ix
+
+    def _tiles(self, iy: int, first: int, stop: int) -> list[np.ndarray]:
+        assert self.tile_shape is not None
+        (ty, tx), (ny, nx) = self.tile_shape, self._shape
+        height = min(ty, ny - iy * ty)
+        n_pixels = [height * min(tx, nx - ix * tx) for ix in range(first, stop)]
+        tiles = self._codec.read(iy * self._stores.shape[1] + first, n_pixels)
+        return [tile.reshape(height, -1) for tile in tiles]

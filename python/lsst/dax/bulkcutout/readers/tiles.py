@@ -38,8 +38,19 @@ class TileGrid:
         return (-(-ny // ty), -(-nx // tx))
 
     def box(self, iy: int, ix: int, *, stop: int | None = None) -> Box:
-        """Absolute pixels of a tile, or of all tiles of its row before
-        ``stop``.
+        """Absolute pixels of a tile, or of some neighbours in a row.
+
+        Parameters
+        ----------
+        iy, ix
+            Zero-based index of the first tile.
+        stop
+            Index ``ix`` after the last; that of the next tile if not given.
+
+        Returns
+        -------
+        box
+            Pixels within the image.
         """
         (ty, tx), bbox = self.tile_shape, self.bbox
         y0, x0 = bbox.y0 + iy * ty, bbox.x0 + ix * tx
@@ -47,8 +58,17 @@ class TileGrid:
         return Box(y0=y0, y1=min(y0 + ty, bbox.y1), x0=x0, x1=min(x1, bbox.x1))
 
     def touching(self, box: Box) -> list[Tile]:
-        """Indices ``(iy, ix)`` of the tiles that hold pixels of a box, row by
-        row.
+        """Tiles that hold pixels of a box.
+
+        Parameters
+        ----------
+        box
+            Absolute pixels; it may leave the image, or miss it.
+
+        Returns
+        -------
+        tiles
+            Indices ``(iy, ix)``, row by row.
         """
         overlap = box.intersection(self.bbox)
         if overlap is None:
