@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -148,7 +148,7 @@ class ExtractCutoutsTask(PipelineTask):
         data_id = butlerQC.quantum.dataId
         assert data_id is not None
         stream = CutoutStream(
-            partial(self.extract, images, tract=int(data_id["tract"]), patch=int(data_id["patch"]))
+            functools.partial(self.extract, images, tract=int(data_id["tract"]), patch=int(data_id["patch"]))
         )
         try:
             butlerQC.put(stream, outputRefs.cutouts)
@@ -334,8 +334,8 @@ class _PatchCut:
             else:
                 place = _Place(x=x, y=y, first_x=first_x, first_y=first_y, size=size)
                 try:
-                    self._fill_psf(reader, place, columns, kernels)
-                    for block in self._cut_band(band, reader, place, columns):
+                    lost = self._fill_psf(reader, place, columns, kernels)
+                    for block in self._cut_band(band, reader, place, columns, lost):
                         for plane, pixels in block.pixels.items():
                             if plane in self._planes:
                                 writer.write(size, plane, block.index + offset, pixels, band=number)
@@ -374,9 +374,17 @@ class _PatchCut:
         return columns, np.full((n, *self._psf_shape), np.nan, dtype=np.float32)
 
     def _cut_band(
-        self, band: str, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray]
+        self,
+        band: str,
+        reader: ImageReader,
+        place: _Place,
+        columns: dict[str, np.ndarray],
+        lost: np.ndarray,
     ) -> Iterator[CutBlock]:
-        """Cut one band; fills what the pixels tell into the columns."""
+        """Cut one band; fills what the pixels tell into the columns.
+
+        What is lost of a target already is lost whole.
+        """
         # The file's own table, with a bit for NO_DATA where it has none.
         planes = merge_mask_planes([reader.mask_planes])
         bits = {plane.name: 1 << plane.bit for plane in planes}
@@ -396,6 +404,8 @@ class _PatchCut:
             retry=self._retry,
         ):
             index, mask = block.index, block.pixels["mask"]
+            for plane, pixels in block.pixels.items():
+                pixels[lost[index]] = fill[plane]
             valid = np.isfinite(block.pixels["image"]) & ((mask & bits[NO_DATA]) == 0)
             columns["valid_fraction"][index] = valid.mean(axis=(1, 2))
             own_y, own_x = place.own_pixel(index)
@@ -403,21 +413,24 @@ class _PatchCut:
             inexact = (mask & bits.get("INEXACT_PSF", 0)) != 0
             columns["inexact_psf_fraction"][index] = inexact.mean(axis=(1, 2))
             status = np.where(valid.any(axis=(1, 2)), tables.BAND_OK, tables.BAND_NO_DATA)
-            columns["band_status"][index] = np.where(block.damaged, tables.BAND_READ_FAILED, status)
-            if block.damaged.any():
-                self.damage.append(f"Band {band}: {block.damaged.sum()} cutouts lie on damaged tiles.")
+            damaged = block.damaged | lost[index]
+            columns["band_status"][index] = np.where(damaged, tables.BAND_READ_FAILED, status)
+            if damaged.any():
+                self.damage.append(f"Band {band}: {damaged.sum()} cutouts lie on damaged tiles or cells.")
             block.pixels["mask"] = reencode_mask(mask, planes, self._mask_planes)
             yield block
 
     def _fill_psf(
         self, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray], kernels: np.ndarray
-    ) -> None:
+    ) -> np.ndarray:
+        """Fill in kernels and cells; tells whose kernel is damaged."""
         if not reader.has_psf:
-            return
+            return np.zeros(len(kernels), dtype=bool)
         own_y, own_x = place.own_pixel()
         cells = reader.cell_of(place.first_y + own_y, place.first_x + own_x)
         distinct, members = np.unique(cells, axis=0, return_inverse=True)
-        found = self._retry(lambda: reader.psf_kernels(distinct))
+        members = members.reshape(-1)
+        found, damaged = self._read_kernels(reader, distinct)
         ky, kx = found.shape[1:]
         # Smaller kernels of other bands keep their centre at [ky//2, kx//2].
         y0, x0 = self._psf_shape[0] // 2 - ky // 2, self._psf_shape[1] // 2 - kx // 2
@@ -425,12 +438,25 @@ class _PatchCut:
         padded = np.zeros((len(found), *self._psf_shape), dtype=np.float32)
         padded[:, y0 : y0 + ky, x0 : x0 + kx] = found
         padded[~usable] = np.nan
-        members = members.reshape(-1)
         kernels[:] = padded[members]
         columns["psf_valid"][:] = usable[members]
         columns["psf_cell"][:] = np.where(usable[members, None], cells, -1)
         columns["psf_fwhm"][:] = psf_fwhm(found, reader.wcs.pixel_scale_arcsec)[members]
         columns["n_cells"][:] = place.count_cells(reader)
+        return np.asarray(damaged[members])
+
+    def _read_kernels(self, reader: ImageReader, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Kernels of cells, shape ``(n, ky, kx)``, and which are damaged."""
+        damaged = np.zeros(len(cells), dtype=bool)
+        with contextlib.suppress(CorruptInputError):
+            return self._retry(lambda: reader.psf_kernels(cells)), damaged
+        kernels = np.full((len(cells), *reader.psf_shape), np.nan, dtype=np.float32)
+        for number, cell in enumerate(cells):
+            try:
+                kernels[number] = self._retry(functools.partial(reader.psf_kernels, cell[np.newaxis]))[0]
+            except CorruptInputError:
+                damaged[number] = True
+        return kernels, damaged
 
 
 @dataclasses.dataclass(frozen=True)
