@@ -32,6 +32,8 @@ LEVELS = {
     "notify": 4,
     "parsl_site": 4,
     "repackage": 4,
+    "row_answers": 3,
+    "product_files": 3,
     "restart": 4,
     "submit": 4,
     "row_accounting": 4,
@@ -39,10 +41,12 @@ LEVELS = {
     "campaign_butler": 3,
     "cutout_formatter": 3,
     "discovery": 3,
+    "source_images": 3,
     "extract_task": 3,
     "quantum_graph_builder": 3,
     "quantum_outputs": 3,
     "cutout_dataset": 2,
+    "patch_cut": 2,
     "data_card": 2,
     "formats": 2,
     "pixel_check": 2,
@@ -97,7 +101,7 @@ NEVER = {
     "dill": "as pickle",
 }
 
-ASK_THE_REGISTRY = {"discovery", "quantum_graph_builder", "submit"}
+ASK_THE_REGISTRY = {"source_images", "quantum_graph_builder", "submit"}
 """Modules that work before the jobs run; a job reads what the graph gave."""
 
 REGISTRY_NAMES = {

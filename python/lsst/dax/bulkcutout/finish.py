@@ -45,8 +45,9 @@ from .manifest import (
     write_manifest,
 )
 from .product_directory import claim_product_directory
+from .product_files import ProductFilePlan, plan_files
 from .quantum_outputs import QuantumOutput, read_outputs
-from .repackage import ProductFilePlan, Repackager, plan_files
+from .repackage import Repackager
 from .request import load_request
 from .spool import Spool
 

@@ -24,11 +24,12 @@ from .campaign import Campaign, Plan, write_atomically
 from .campaign_butler import open_source, write_campaign_butler
 from .catalog import open_catalog
 from .cutout_formatter import define_storage_class
-from .discovery import Coverage, SourceImages, discover
+from .discovery import discover
 from .errors import InternalError, UserError
 from .product_directory import claim_product_directory
 from .quantum_outputs import read_outputs
 from .request import CutoutRequest, load_request
+from .source_images import Coverage, SourceImages
 from .target_table import sha256_of
 
 __all__ = ("PIPELINE", "TASK_LABEL", "CutoutQuantumGraphBuilder", "build_graph")

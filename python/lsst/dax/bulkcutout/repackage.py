@@ -16,10 +16,8 @@ import functools
 import hashlib
 import json
 import logging
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -29,106 +27,21 @@ from . import tables
 from .campaign import Campaign, Plan
 from .cutout_dataset import BAND_COLUMNS, CutoutDataset
 from .errors import InternalError
-from .formats import FORMATS, writer_class
+from .formats import writer_class
 from .formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
 from .masks import merge_mask_planes, reencode_mask
+from .product_files import Piece, ProductFilePlan
 from .quantum_outputs import QuantumOutput
 from .request import CutoutRequest
+from .row_answers import answer_rows, status_rows
 from .target_table import read_targets
 
-__all__ = ("Piece", "ProductFilePlan", "Repackager", "plan_files", "rows_per_file")
+__all__ = ("Repackager",)
 
 _LOG = logging.getLogger(__name__)
 
 BLOCK_BYTES = 64 * 1024 * 1024
 """Pixels that are moved at a time."""
-
-PSF_SIDE_ALLOWANCE = 51
-"""Side of the PSF kernels that is assumed where file sizes are planned, which
-is before any file was read."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Piece:
-    """Consecutive targets of one patch and size."""
-
-    patch: int
-    """Patch identifier."""
-
-    start: int
-    """First target, counted among those of the patch and size."""
-
-    stop: int
-    """Target after the last."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ProductFilePlan:
-    """What may go into one data file."""
-
-    path: str
-    """Path relative to the product."""
-
-    tract: int
-    """Tract identifier."""
-
-    size: int
-    """Side of the cutouts in pixels."""
-
-    pieces: tuple[Piece, ...]
-    """Targets, in the order of the file."""
-
-
-def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
-    """Most rows that a data file may have.
-
-    Parameters
-    ----------
-    request
-        What the user asked for.
-    size
-        Side of the cutouts in pixels.
-    n_bands
-        Length of the band axis.
-
-    Returns
-    -------
-    rows
-        At least one.
-    """
-    planes = sum(plane in request.planes for plane in ("image", "variance", "mask"))
-    psf = PSF_SIDE_ALLOWANCE**2 if "psf" in request.planes else 0
-    row_bytes = 4 * n_bands * (planes * size * size + psf)
-    limits = request.partition
-    return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // row_bytes))
-
-
-def plan_files(request: CutoutRequest, plan: Plan, campaign: Campaign) -> Iterator[ProductFilePlan]:
-    """Divide the targets of a campaign among files.
-
-    Parameters
-    ----------
-    request
-        What the user asked for.
-    plan
-        The campaign's plan.
-    campaign
-        The campaign, for its target table.
-
-    Yields
-    ------
-    file
-        Files by tract, then size, then number.
-    """
-    suffix = FORMATS[request.formats[0]].suffix
-    for tract in plan.tracts:
-        counts = _count_by_patch(campaign.targets / tract.path)
-        for size in sorted(tract.rows_by_size):
-            limit = rows_per_file(request, size=size, n_bands=len(plan.bands))
-            patches = [(patch, n) for (patch, this), n in sorted(counts.items()) if this == size]
-            for number, pieces in enumerate(_divide(patches, limit)):
-                name = f"cutouts_size{size}_tract{tract.tract}_{number:04d}{suffix}"
-                yield ProductFilePlan(f"size={size}/{name}", tract.tract, size, pieces)
 
 
 class Repackager:
@@ -215,9 +128,9 @@ class Repackager:
                 for rows in self._targets(file, piece):
                     part = slice(offset, offset + rows.num_rows)
                     offset += rows.num_rows
-                    answer = _answer(source, file, piece, part, rows, self._plan.bands)
+                    answer = answer_rows(source, file, piece, part, rows, self._plan.bands)
                     n = int(answer.delivered.sum())
-                    yield _status_rows(rows, file, answer, index)
+                    yield status_rows(rows, file, answer, index)
                     index += n
 
     def write(self, file: ProductFilePlan, directory: Path, progress: Callable[[int], None]) -> int:
@@ -382,118 +295,6 @@ class _Source:
     def __exit__(self, *_: object) -> None:
         if self._dataset is not None:
             self._dataset.close()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Answer:
-    """What becomes of some targets of one piece."""
-
-    status: list[str]
-    reason: list[str | None]
-    delivered: np.ndarray
-    valid_fraction: np.ndarray
-    bands: list[str]
-
-
-def _answer(
-    source: CutoutDataset | None,
-    file: ProductFilePlan,
-    piece: Piece,
-    part: slice,
-    rows: pa.RecordBatch,
-    bands: Sequence[str],
-) -> _Answer:
-    n = rows.num_rows
-    place = f"tract {file.tract}, patch {piece.patch}"
-    if source is None:
-        return _Answer(
-            status=[tables.NOT_PROCESSED] * n,
-            reason=[f"The job for {place} did not finish; restart the campaign."] * n,
-            delivered=np.zeros(n, dtype=bool),
-            valid_fraction=np.full(n, np.nan),
-            bands=[""] * n,
-        )
-    band_status = source.read(file.size, "band_status", part)
-    good = band_status == tables.BAND_OK
-    delivered = good.any(axis=1)
-    failed = ~delivered & (band_status == tables.BAND_READ_FAILED).any(axis=1)
-    kind = np.where(delivered, 0, np.where(failed, 1, 2))
-    names = (tables.DELIVERED, tables.READ_FAILED, tables.NO_DATA)
-    reasons = (
-        None,
-        f"The images of {place} are damaged at this position.",
-        f"No pixel of the cutout has data in the images of {place}.",
-    )
-    # There are few sets of bands, whatever the number of rows.
-    sets, members = np.unique(good, axis=0, return_inverse=True)
-    joined = [",".join(band for band, has in zip(bands, each, strict=True) if has) for each in sets.tolist()]
-    best = source.read(file.size, "valid_fraction", part).max(axis=1).astype(np.float64)
-    return _Answer(
-        status=[names[k] for k in kind.tolist()],
-        reason=[reasons[k] for k in kind.tolist()],
-        delivered=delivered,
-        valid_fraction=best,
-        bands=[joined[m] for m in members.reshape(-1).tolist()],
-    )
-
-
-def _status_rows(rows: pa.RecordBatch, file: ProductFilePlan, answer: _Answer, index: int) -> pa.RecordBatch:
-    id_type = rows.schema.field("target_id").type
-    carried = tables.carried_fields(rows.schema)
-    schema = tables.status_schema(id_type, carried)
-    n = rows.num_rows
-    place = index + np.cumsum(answer.delivered) - 1
-    columns: dict[str, Any] = {
-        "status": answer.status,
-        "reason": answer.reason,
-        "file": [file.path if each else None for each in answer.delivered.tolist()],
-        "index": pa.array(place, mask=~answer.delivered),
-        "valid_fraction": pa.array(answer.valid_fraction, mask=np.isnan(answer.valid_fraction)),
-        "bands": answer.bands,
-        "size_pixels": pa.array(np.full(n, file.size, dtype=np.int32)),
-    }
-    names = tables.status_names([field.name for field in carried])
-    for name, field in zip(names, carried, strict=True):
-        columns[name] = rows.column(tables.CARRIED_PREFIX + field.name)
-    arrays = []
-    for field in schema:
-        values = columns.get(field.name)
-        if values is None:
-            values = rows.column(field.name)
-        arrays.append(pa.array(values, field.type) if isinstance(values, list) else values.cast(field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=schema)
-
-
-def _count_by_patch(path: Path) -> Counter[tuple[int, int]]:
-    """Number of targets by patch and size."""
-    counts: Counter[tuple[int, int]] = Counter()
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group, columns=["patch", "size_pixels"])
-            patch = columns["patch"][0].as_py()
-            sizes, n = np.unique(columns["size_pixels"].to_numpy(), return_counts=True)
-            counts.update(
-                {(patch, size): many for size, many in zip(sizes.tolist(), n.tolist(), strict=True)}
-            )
-    return counts
-
-
-def _divide(patches: Sequence[tuple[int, int]], limit: int) -> Iterator[tuple[Piece, ...]]:
-    """Cut the row of all patches' targets into lengths of ``limit``."""
-    pieces: list[Piece] = []
-    room = limit
-    for patch, n in patches:
-        start = 0
-        while start < n:
-            stop = min(n, start + room)
-            pieces.append(Piece(patch, start, stop))
-            room -= stop - start
-            start = stop
-            if room == 0:
-                yield tuple(pieces)
-                pieces, room = [], limit
-    if pieces:
-        yield tuple(pieces)
 
 
 def _read_kept(source: CutoutDataset, size: int, part: slice, keep: np.ndarray, name: str) -> np.ndarray:

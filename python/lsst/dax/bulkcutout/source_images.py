@@ -1,0 +1,247 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The images of a repository that a request asks for.
+
+This is the only place where the registry is asked anything about them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from lsst.daf.butler import Butler, DatasetRef, MissingCollectionError, MissingDatasetTypeError
+
+from .errors import UserError, did_you_mean
+from .locate import Locator, RegionLocator, RingsLocator, agrees_with_records
+from .request import CutoutRequest
+from .skymap import KNOWN_SKYMAPS
+from .target_table import target_patches
+
+__all__ = ("Coverage", "SourceImages", "chunks_of_tracts")
+
+_LOG = logging.getLogger(__name__)
+
+TRACTS_PER_QUERY = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """The datasets of one patch."""
+
+    tract: int
+    """Tract identifier."""
+
+    patch: int
+    """Patch identifier."""
+
+    datasets: dict[str, DatasetRef]
+    """Dataset of each band that has one."""
+
+
+class SourceImages:
+    """The images of a repository that a request asks for.
+
+    Parameters
+    ----------
+    butler
+        The source repository, read only.
+    request
+        What the user asked for.
+
+    Raises
+    ------
+    UserError
+        Raised if the repository does not have what the request names.
+    """
+
+    def __init__(self, butler: Butler, request: CutoutRequest) -> None:
+        self._butler = butler
+        self._request = request
+        self._check_names()
+        self._skymap = self._find_skymap()
+
+    @property
+    def description(self) -> str:
+        """The images in words, for messages."""
+        bands = "any band" if self._request.bands == "all" else f"band {', '.join(self._request.bands)}"
+        return f"{self._request.dataset_type} in {bands}"
+
+    def locator(self) -> tuple[Locator, str]:
+        """Choose the rule that gives patches to positions.
+
+        Returns
+        -------
+        locator
+            The rings formula if the records agree with it.
+        skymap
+            Name of the sky map.
+        """
+        covered = self._covered_tracts()
+        if not covered:
+            raise UserError(
+                f"Request field 'collections': no {self.description} on sky map {self._skymap!r} is in "
+                f"{', '.join(self._request.collections)}."
+            )
+        regions = self._patch_regions(covered[:1])
+        candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
+        for known in candidates:
+            if agrees_with_records(known, regions):
+                _LOG.info("Sky map %s follows the rings formula of %s.", self._skymap, known.name)
+                return RingsLocator(known, covered), self._skymap
+        _LOG.info("Sky map %s follows no known formula: its recorded regions decide.", self._skymap)
+        tracts = self._butler.query_dimension_records(
+            "tract", where=f"skymap = '{self._skymap}'", limit=None, explain=False
+        )
+        locator = RegionLocator(
+            {int(record.id): record.region for record in tracts if record.region is not None},
+            lambda tract: {patch: r for (_, patch), r in self._patch_regions([tract]).items()},
+            covered,
+        )
+        return locator, self._skymap
+
+    def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+        """Find the images of some tracts.
+
+        Parameters
+        ----------
+        tracts
+            Tract identifiers.
+
+        Returns
+        -------
+        datasets
+            By tract and patch, then by band.
+        """
+        where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
+        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
+        # limit=None: the default of 20,000 drops the rest with no more than a
+        # warning.
+        for ref in self._butler.query_datasets(
+            self._request.dataset_type,
+            collections=self._request.collections,
+            where=where,
+            with_dimension_records=True,
+            limit=None,
+            explain=False,
+        ):
+            place = int(ref.dataId["tract"]), int(ref.dataId["patch"])
+            found.setdefault(place, {})[str(ref.dataId["band"])] = ref
+        return found
+
+    def coverage(self, target_files: Sequence[Path]) -> list[Coverage]:
+        """Find the images of all patches that have targets.
+
+        Parameters
+        ----------
+        target_files
+            Files of a target table.
+
+        Returns
+        -------
+        coverage
+            Patches with at least one image, ascending.
+        """
+        places = sorted(place for path in target_files for place in target_patches(path))
+        found: list[Coverage] = []
+        for tracts in chunks_of_tracts(sorted({tract for tract, _ in places})):
+            datasets = self.datasets(tracts)
+            found += [Coverage(*place, datasets[place]) for place in places if place in datasets]
+        return found
+
+    def _covered_tracts(self) -> list[int]:
+        """Tracts that have any image that is asked for, ascending."""
+        with self._butler.query() as query:
+            found = query.join_dataset_search(
+                self._request.dataset_type, collections=list(self._request.collections)
+            )
+            return sorted({int(d["tract"]) for d in found.where(self._where()).data_ids(["tract"])})
+
+    def _where(self) -> str:
+        """What all queries have in common.  The names in it were checked to
+        be of safe characters when the request was read.
+        """
+        where = f"skymap = '{self._skymap}'"
+        if self._request.bands != "all":
+            names = ", ".join(f"'{band}'" for band in self._request.bands)
+            where += f" AND band IN ({names})"
+        return where
+
+    def _patch_regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], object]:
+        records = self._butler.query_dimension_records(
+            "patch",
+            where=f"skymap = '{self._skymap}' AND tract IN ({', '.join(map(str, tracts))})",
+            limit=None,
+            explain=False,
+        )
+        return {(int(r.tract), int(r.id)): r.region for r in records if r.region is not None}
+
+    def _check_names(self) -> None:
+        request, butler = self._request, self._butler
+        try:
+            dataset_type = butler.get_dataset_type(request.dataset_type)
+        except MissingDatasetTypeError:
+            known = [found.name for found in butler.registry.queryDatasetTypes(...)]
+            raise _unknown("dataset_type", request.dataset_type, known) from None
+        dimensions = set(dataset_type.dimensions.required)
+        if dimensions != {"band", "skymap", "tract", "patch"}:
+            raise UserError(
+                f"Request field 'dataset_type': {request.dataset_type!r} has dimensions "
+                f"{', '.join(sorted(dimensions))}; cutouts need a coadd, with band, skymap, tract and patch."
+            )
+        for collection in request.collections:
+            try:
+                butler.collections.get_info(collection)
+            except MissingCollectionError:
+                known = list(butler.collections.query("*"))
+                raise _unknown("collections", collection, known) from None
+        if request.bands != "all":
+            records = butler.query_dimension_records("band", limit=None, explain=False)
+            known = [str(record.name) for record in records]
+            for band in request.bands:
+                if band not in known:
+                    raise _unknown("bands", band, known)
+
+    def _find_skymap(self) -> str:
+        records = self._butler.query_dimension_records("skymap", limit=None, explain=False)
+        known = sorted(str(record.name) for record in records)
+        if (asked := self._request.skymap) is not None:
+            if asked not in known:
+                raise _unknown("skymap", asked, known)
+            return asked
+        if len(known) != 1:
+            raise UserError(
+                f"Request field 'skymap': the repository has {len(known)} sky maps "
+                f"({', '.join(known) or 'none'}); name the one that the images are on."
+            )
+        return known[0]
+
+
+def chunks_of_tracts(tracts: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Divide tracts into as many as are asked for in one query.
+
+    Parameters
+    ----------
+    tracts
+        Tract identifiers, ascending.
+
+    Yields
+    ------
+    tracts
+        Some of them.
+    """
+    for start in range(0, len(tracts), TRACTS_PER_QUERY):
+        yield tracts[start : start + TRACTS_PER_QUERY]
+
+
+def _unknown(field: str, value: str, known: Iterable[str]) -> UserError:
+    known = sorted(known)
+    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    return UserError(
+        f"Request field {field!r}: the repository has no {value!r}{did_you_mean(value, known)}. "
+        f"It has: {shown or 'none'}."
+    )
