@@ -219,7 +219,16 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
             "The catalog's tract and patch do not hold this position.",
         ),
         (~given & nowhere, tables.OUTSIDE_FOOTPRINT, "The position is in no patch of the sky map."),
-        (~nowhere & ~on_map, tables.OUTSIDE_FOOTPRINT, "The position is in a tract without such images."),
+        (
+            given & ~nowhere & ~on_map,
+            tables.OUTSIDE_FOOTPRINT,
+            "The catalog puts this row into a tract without such images.",
+        ),
+        (
+            ~given & ~nowhere & ~on_map,
+            tables.OUTSIDE_FOOTPRINT,
+            "The position is in a tract without such images.",
+        ),
     ):
         refused.add_with(batch.filter(pa.array(members)), status, reason)
     columns = {name: pa.array(getattr(place, name)) for name in ("tract", "patch", "x", "y")}

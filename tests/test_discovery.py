@@ -1,0 +1,378 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Targets meet the registry: repositories of any size, without any files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from lsst.daf.butler import Butler
+from lsst.daf.butler.time_utils import TimeConverter
+from lsst.dax.bulkcutout import source_images
+from lsst.dax.bulkcutout.campaign import Campaign
+from lsst.dax.bulkcutout.campaign_butler import open_source
+from lsst.dax.bulkcutout.catalog import open_catalog
+from lsst.dax.bulkcutout.discovery import Discovery, discover
+from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.request import CutoutRequest, check_request
+from lsst.dax.bulkcutout.source_images import SourceImages
+from lsst.dax.bulkcutout.target_table import read_targets
+from lsst.dax.bulkcutout.tests import (
+    Layout,
+    SkyRepository,
+    make_targets,
+    rings_layout,
+    tangent_layout,
+    tangent_tract,
+)
+from lsst.dax.bulkcutout.tests.repository_writer import ImageKey, RepositoryWriter
+
+DEMO = "bulkcutout_demo_v1"
+MANY_TRACTS = range(9000, 9034)
+MANY_BANDS = ("u", "g", "r", "i", "z", "y")
+
+
+def registered_repo(
+    root: Path, layout: Layout, bands: Sequence[str], missing: Collection[ImageKey] = ()
+) -> SkyRepository:
+    """A repository whose images are registered, and have no files."""
+    keys = [(t, p, band) for t, p in layout.images for band in bands if (t, p, band) not in missing]
+    with RepositoryWriter(root, layout, bands, []) as writer:
+        data_ids = [{"skymap": layout.name, "tract": t, "patch": p, "band": band} for t, p, band in keys]
+        with Butler.from_config(str(root), writeable=True) as butler:
+            refs = butler.registry.insertDatasets("deep_coadd", data_ids, run=writer.run)
+        return SkyRepository(
+            root=root,
+            collection="coadds",
+            run=writer.run,
+            dataset_type="deep_coadd",
+            layout=layout,
+            bands=tuple(bands),
+            paths={},
+            refs=dict(zip(keys, refs, strict=True)),
+            missing_cells=dict.fromkeys(keys, frozenset()),
+        )
+
+
+def request_for(repo: SkyRepository, **fields: Any) -> CutoutRequest:
+    return check_request(
+        {
+            "request_id": "test",
+            "catalog": {"uri": "none.parquet"},
+            "butler": str(repo.root),
+            "collections": [repo.collection],
+            "dataset_type": repo.dataset_type,
+            "size": 24,
+            "output": "out",
+            **fields,
+        }
+    )
+
+
+def discover_here(
+    directory: Path,
+    repo: SkyRepository,
+    table: pa.Table,
+    *,
+    columns: dict[str, str] | None = None,
+    **fields: Any,
+) -> tuple[Discovery, dict[int, dict[str, Any]]]:
+    """Discovery, and by row what was written of each row of the catalog."""
+    path = directory / "catalog.parquet"
+    pq.write_table(table, path)
+    request = request_for(repo, **fields, catalog={"uri": str(path), **(columns or {})})
+    campaign = Campaign(directory)
+    with open_source(str(repo.root)) as butler:
+        found = discover(request, open_catalog(request.catalog, request.size), butler, campaign)
+    rows = pq.read_table(campaign.refused).to_pylist()
+    for tract in found.tracts:
+        for batch in read_targets(campaign.targets / tract.path):
+            rows += [{**row, "status": None} for row in batch.to_pylist()]
+    answers = {row["row"]: row for row in rows}
+    assert len(answers) == len(rows) == len(table)
+    assert Counter(row["status"] for row in rows if row["status"]) == found.refused
+    return found, answers
+
+
+def catalog_of(ra: Any, dec: Any, **columns: Any) -> pa.Table:
+    return pa.table({"id": np.arange(len(ra)), "ra": ra, "dec": dec, **columns})
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
+    """All patches of 34 tracts of the observatory's map, in six bands: 20,400
+    datasets.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        # Half of the time would go into the ingest date of each dataset.
+        patch.setattr(TimeConverter, "astropy_to_nsec", lambda self, time: 1_700_000_000_000_000_000)
+        layout = rings_layout("lsst_cells_v2", {tract: range(100) for tract in MANY_TRACTS})
+        return registered_repo(tmp_path_factory.mktemp("many") / "repo", layout, MANY_BANDS)
+
+
+@pytest.fixture
+def queries(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """The queries for datasets, as they were asked."""
+    asked: list[dict[str, Any]] = []
+    original = Butler.query_datasets
+
+    def query_datasets(self: Butler, *args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs)
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(Butler, "query_datasets", query_datasets)
+    yield asked
+
+
+def test_more_datasets_than_a_query_gives_by_default(
+    many: SkyRepository, tmp_path: Path, queries: list[dict[str, Any]], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The Butler itself would give 20,000 of 20,400, and a warning."""
+    assert len(many.refs) == 20_400
+    with open_source(str(many.root)) as butler:
+        with caplog.at_level(logging.WARNING, "lsst.daf.butler"):
+            assert len(butler.query_datasets("deep_coadd", "coadds")) == 20_000
+        assert "More datasets are available" in caplog.text
+        caplog.clear()
+        found = SourceImages(butler, request_for(many)).datasets(list(MANY_TRACTS))
+    assert {(*place, band): ref.id for place, refs in found.items() for band, ref in refs.items()} == {
+        key: ref.id for key, ref in many.refs.items()
+    }
+    assert not caplog.records
+    assert queries[-1]["limit"] is None
+
+
+def test_datasets_are_asked_for_by_chunks_of_tracts(
+    many: SkyRepository, tmp_path: Path, queries: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seven tracts with targets, three at a time, of 34 with images;
+    `coverage`, which a second attempt uses, finds the same as the first.
+    """
+    monkeypatch.setattr(source_images, "TRACTS_PER_QUERY", 3)
+    tracts = list(MANY_TRACTS)[5:19:2]
+    sky = [many.layout.tracts[tract].crval for tract in tracts]
+    found, _ = discover_here(tmp_path, many, catalog_of(*np.array(sky).T))
+    assert [each.tract for each in found.coverage] == tracts
+    wanted = [re.search(r"tract IN \((.*?)\)", asked["where"]) for asked in queries]
+    chunks = [list(map(int, match[1].split(", "))) for match in wanted if match]
+    assert chunks == [tracts[:3], tracts[3:6], tracts[6:]]
+    with open_source(str(many.root)) as butler:
+        files = [tmp_path / "targets" / tract.path for tract in found.tracts]
+        assert SourceImages(butler, request_for(many)).coverage(files) == found.coverage
+
+
+@pytest.fixture(scope="module")
+def rings(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
+    """Five patches of two neighbours on the small rings map, some without
+    some bands; the registry knows one more tract, and y, without images.
+    """
+    layout = rings_layout(DEMO, {500_000: (27, 28, 35), 500_001: (27,), 500_002: ()})
+    missing = [(500_000, 28, "i"), (500_000, 28, "u"), (500_001, 27, "u"), (500_000, 35, "u")]
+    bands = ("y", "i", "u")
+    missing += [(tract, patch, "y") for tract, patch in layout.images]
+    return registered_repo(tmp_path_factory.mktemp("rings") / "repo", layout, bands, missing)
+
+
+@pytest.fixture(scope="module")
+def tangent(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
+    """Two rotated tracts far from each other, of 2 x 3 patches."""
+    layout = tangent_layout(
+        [
+            tangent_tract(3, center=(359.99, -31.0), n_patches=(2, 3), rotation_deg=25.0),
+            tangent_tract(8, center=(0.09, -31.0), n_patches=(2, 3), origin=(-70, 4000)),
+        ],
+        images={3: range(5), 8: range(6)},
+    )
+    missing = [(8, 2, "g"), (8, 2, "r"), (3, 1, "r")]
+    return registered_repo(tmp_path_factory.mktemp("tangent") / "repo", layout, ("r", "g"), missing)
+
+
+@pytest.mark.parametrize("kind", ["rings", "tangent"])
+@pytest.mark.parametrize("with_patches", [False, True])
+def test_every_target_gets_its_patch_or_its_reason(
+    kind: str, with_patches: bool, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Against answers worked out with astropy's projection and the sky map's
+    definitions; with and without tract and patch in the catalog.
+    """
+    repo: SkyRepository = request.getfixturevalue(kind)
+    targets = make_targets(repo, n_sources=0, n_random=60, with_patches=with_patches)
+    columns = {"tract_column": "tract", "patch_column": "patch"} if with_patches else {}
+    found, answers = discover_here(tmp_path, repo, targets.table, columns=columns)
+    seen = Counter()
+    for expected in targets.expected.to_pylist():
+        answer = answers[expected["row"]]
+        if expected["status"] is None:
+            # Another patch than its own may have it: not our rule.
+            continue
+        if expected["tract"] is None and kind == "tangent" and answer["status"] == "no_dataset":
+            # In the border of an image that is not there, beyond the tract.
+            seen["border"] += 1
+            continue
+        seen[expected["status"]] += 1
+        if expected["status"] in ("delivered", "no_data"):
+            assert answer["status"] is None, answer
+            assert (answer["tract"], answer["patch"]) == (expected["tract"], expected["patch"])
+            if kind == "rings":
+                assert answer["x"] == pytest.approx(expected["x"], abs=1e-6)
+                assert answer["y"] == pytest.approx(expected["y"], abs=1e-6)
+        else:
+            assert answer["status"] == expected["status"], (answer, expected)
+    assert seen["delivered"] > 60 and seen["outside_footprint"] >= 6
+    assert seen["invalid_position"] == 7 and seen["invalid_id"] == 1
+    if kind == "tangent":
+        assert seen["no_dataset"] > 0
+    places = [(each.tract, each.patch) for each in found.coverage]
+    assert places == sorted(places) and set(places) <= set(repo.layout.images)
+    for each in found.coverage:
+        bands = {band for band in repo.bands if (each.tract, each.patch, band) in repo.refs}
+        assert set(each.datasets) == bands
+        assert all(ref.id == repo.refs[each.tract, each.patch, b].id for b, ref in each.datasets.items())
+
+
+def inside(repo: SkyRepository, tract: int, patch: int, n: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Positions well inside a patch."""
+    box = repo.layout.patch(tract, patch).inner
+    x = np.linspace(box.x0 + 60, box.x1 - 60, n)
+    ra, dec = repo.layout.tracts[tract].pixel_to_sky(x, np.full(n, (box.y0 + box.y1) / 2))
+    return ra % 360.0, dec
+
+
+def test_patch_without_images_is_not_the_same_as_a_tract_without(
+    rings: SkyRepository, tmp_path: Path
+) -> None:
+    """And both are not the same as bands that are missing, which costs no
+    row.
+    """
+    places = [(500_000, 28), (500_000, 29), (500_002, 27), (500_001, 27)]
+    ra, dec = np.concatenate([inside(rings, *place) for place in places], axis=1)
+    found, answers = discover_here(tmp_path, rings, catalog_of(ra, dec), bands=["i", "u"])
+    reasons = [(answers[row]["status"], answers[row].get("reason")) for row in range(4)]
+    assert reasons == [
+        ("no_dataset", "Patch 28 of tract 500000 has no deep_coadd in band u, i."),
+        ("no_dataset", "Patch 29 of tract 500000 has no deep_coadd in band u, i."),
+        ("outside_footprint", "The position is in a tract without such images."),
+        (None, None),
+    ]
+    assert found.bands == ("u", "i")
+    assert [set(each.datasets) for each in found.coverage] == [{"i"}]
+    (warning,) = found.warnings
+    assert warning == "No target has an image in band u: these bands will be empty in the product."
+
+
+def test_all_bands_are_those_of_any_target_in_order_of_wavelength(
+    rings: SkyRepository, tangent: SkyRepository, tmp_path: Path
+) -> None:
+    """The registry has them in another order, and y without any image."""
+    for number, (repo, places, bands) in enumerate(
+        [
+            (rings, [(500_000, 27)], ("u", "i")),
+            (rings, [(500_000, 35), (500_001, 27)], ("i",)),
+            (tangent, [(3, 1)], ("g",)),
+            (tangent, [(3, 1), (8, 4)], ("g", "r")),
+        ]
+    ):
+        directory = tmp_path / str(number)
+        directory.mkdir()
+        ra, dec = np.concatenate([inside(repo, *place) for place in places], axis=1)
+        found, _ = discover_here(directory, repo, catalog_of(ra, dec))
+        assert found.bands == bands and not found.warnings
+
+
+@pytest.mark.parametrize("kind", ["rings", "tangent"])
+def test_tract_and_patch_of_the_catalog_are_believed_only_where_they_are_right(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """Right, a wrong patch, a wrong tract, one without images or that does
+    not exist, none; and the neighbour whose image has the position, too.
+    """
+    repo: SkyRepository = request.getfixturevalue(kind)
+    tract, patch, other = {"rings": (500_000, 27, 35), "tangent": (8, 0, 3)}[kind]
+    box = repo.layout.patch(tract, patch).inner
+    ra, dec = inside(repo, tract, patch, 6)
+    overlap = repo.layout.tracts[tract].pixel_to_sky((box.x0 + box.x1) / 2, box.y1 - 10.0)
+    ra[5], dec[5] = overlap[0] % 360.0, overlap[1]
+    wrong_tract = {500_000: 500_001, 8: 3}[tract]
+    table = catalog_of(
+        ra,
+        dec,
+        region=pa.array([tract, tract, wrong_tract, 123, None, tract], pa.int32()),
+        part=pa.array([patch, 99_999, patch, patch, None, other], pa.int64()),
+    )
+    columns = {"tract_column": "region", "patch_column": "part"}
+    found, answers = discover_here(tmp_path, repo, table, columns=columns)
+    wrong = ("invalid_position", "The catalog's tract and patch do not hold this position.")
+    empty = ("outside_footprint", "The catalog puts this row into a tract without such images.")
+    given = [(answers[row]["status"], answers[row].get("reason")) for row in range(6)]
+    ok = (None, None)
+    assert given == [ok, wrong, wrong, empty if kind == "rings" else wrong, ok, ok]
+    assert [answers[row]["patch"] for row in (0, 4, 5)] == [patch, patch, other]
+    assert any("1 rows have no tract number in column region" in warning for warning in found.warnings)
+
+
+def test_sky_map_is_named_if_there_are_several(tmp_path: Path) -> None:
+    """Two maps in one repository: one must be named, a wrong name is
+    answered with the nearest, and images on the other map are not taken.
+    """
+    one = tangent_layout([tangent_tract(3)], name="one_map")
+    repo = registered_repo(tmp_path / "repo", one, ["g"])
+    two = {"name": "two_map", "hash": b"2" * 20, "tract_max": 9, "patch_nx_max": 2, "patch_ny_max": 1}
+    with Butler.from_config(str(repo.root), writeable=True) as butler:
+        butler.registry.insertDimensionData("skymap", two)
+    with open_source(str(repo.root)) as butler:
+        with pytest.raises(UserError, match=r"'skymap': .* 2 sky maps \(one_map, two_map\); name the one"):
+            SourceImages(butler, request_for(repo))
+        with pytest.raises(UserError, match=r"'skymap': .* no 'on_map' \(did you mean 'one_map'.*two_map\."):
+            SourceImages(butler, request_for(repo, skymap="on_map"))
+        with pytest.raises(
+            UserError, match=r"'collections': no deep_coadd in any .* 'two_map' is in coadds\."
+        ):
+            SourceImages(butler, request_for(repo, skymap="two_map")).locator()
+    ra, dec = inside(repo, 3, 1)
+    found, _ = discover_here(tmp_path, repo, catalog_of(ra, dec), skymap="one_map")
+    assert found.skymap == "one_map" and [each.patch for each in found.coverage] == [1]
+
+
+def test_first_collection_wins(tangent: SkyRepository, tmp_path: Path) -> None:
+    """The same image in two collections, as after a reprocessing."""
+    root = tmp_path / "repo"
+    repo = registered_repo(root, tangent.layout, ["g"])
+    data_id = {"skymap": repo.skymap, "tract": 3, "patch": 0, "band": "g"}
+    with Butler.from_config(str(root), writeable=True) as butler:
+        butler.collections.register("newer")
+        (newer,) = butler.registry.insertDatasets("deep_coadd", [data_id], run="newer")
+    with open_source(str(repo.root)) as butler:
+        for collections, wanted in (
+            (["newer", "coadds"], newer.id),
+            (["coadds", "newer"], repo.refs[3, 0, "g"].id),
+        ):
+            found = SourceImages(butler, request_for(repo, collections=collections)).datasets([3])
+            assert found[3, 0]["g"].id == wanted
+            assert found[3, 1]["g"].id == repo.refs[3, 1, "g"].id
+
+
+def test_plan_of_what_was_found_is_json_that_reads_back(rings: SkyRepository, tmp_path: Path) -> None:
+    """Counts by size and patch are those of the target files."""
+    ra, dec = np.concatenate([inside(rings, 500_000, 27, 5), inside(rings, 500_001, 27, 3)], axis=1)
+    found, answers = discover_here(
+        tmp_path, rings, catalog_of(ra, dec, box=[8, 9, 8, 0, 8, 9, 9, 9]), size={"column": "box"}
+    )
+    assert found.refused == {"invalid_size": 1} and "box in row 3 is 0" in answers[3]["reason"]
+    assert [(t.tract, t.patches, t.rows_by_size) for t in found.tracts] == [
+        (500_000, 1, {8: 3, 9: 1}),
+        (500_001, 1, {9: 3}),
+    ]
+    assert all(json.loads(tract.model_dump_json())["path"] == tract.path for tract in found.tracts)
