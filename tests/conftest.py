@@ -19,8 +19,9 @@ from typing import NamedTuple
 import hypothesis
 import pytest
 from coded_sky import coded_catalog, coded_repo, coded_request
+from tiny_sky import tiny_catalog, tiny_repo
 
-__all__ = ("coded_catalog", "coded_repo", "coded_request")
+__all__ = ("coded_catalog", "coded_repo", "coded_request", "tiny_catalog", "tiny_repo")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
@@ -58,6 +59,8 @@ def cli(verbose: bool) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.getLogger().addHandler(handler)
     logging.getLogger("lsst.dax.bulkcutout").setLevel(logging.INFO)
+    # It warns wherever EUPS is not used, which is no fault.
+    logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
 
 
 @cli.command()
@@ -181,6 +184,7 @@ def preview(out: Path, file: Path | None) -> None:
 @click.option("--graph", type=click.Path(path_type=Path), required=True, help="File to write (.qg).")
 @click.option("--output-run", required=True, help="RUN collection of the outputs.")
 @click.option("--skip-existing-in", multiple=True, help="Collection with outputs that need not be remade.")
+@click.option("--max-memory-mb", type=click.IntRange(min=64), help="Memory for pixels of a quantum.")
 @click.option("--clobber-outputs", is_flag=True, help="Replace registered outputs that are in the way.")
 def build_graph(
     campaign: Path,
@@ -188,6 +192,7 @@ def build_graph(
     graph: Path,
     output_run: str,
     skip_existing_in: tuple[str, ...],
+    max_memory_mb: int | None,
     clobber_outputs: bool,
 ) -> None:
     """Find the images of all targets; write a quantum graph.
@@ -199,17 +204,17 @@ def build_graph(
     from .progress import Progress
     from .quantum_graph_builder import build_graph
 
-    progress = Progress("Locating targets")
-    plan = build_graph(
-        Campaign(campaign.absolute()),
-        graph,
-        output_run=output_run,
-        request_file=request,
-        skip_existing_in=skip_existing_in,
-        clobber=clobber_outputs,
-        progress=progress.add,
-    )
-    progress.close()
+    with contextlib.closing(Progress("Locating targets")) as progress:
+        plan = build_graph(
+            Campaign(campaign.absolute()),
+            graph,
+            output_run=output_run,
+            request_file=request,
+            skip_existing_in=skip_existing_in,
+            clobber=clobber_outputs,
+            max_memory_mb=max_memory_mb,
+            progress=progress.add,
+        )
     click.echo(f"{plan.targets:,} targets of {plan.catalog_rows:,} rows; refused: {plan.refused or 'none'}")
 
 
@@ -243,9 +248,8 @@ def finish(campaign: Path) -> None:
     from .progress import Progress
     from .submit import find_campaign
 
-    progress = Progress("Packaging")
-    status = finish_campaign(find_campaign(campaign), progress=progress.set)
-    progress.close()
+    with contextlib.closing(Progress("Packaging")) as progress:
+        status = finish_campaign(find_campaign(campaign), progress=progress.set)
     sys.exit(status)
 
 
@@ -265,6 +269,19 @@ def main() -> None:
             else OUR_FAULT if isinstance(error, InternalError)
             else YOUR_TURN
         )  # fmt: skip
+    except OSError as error:
+        # Disks that are full, files that may not be written.
+        click.echo(f"bulkcutout: {error}", err=True)
+        sys.exit(YOUR_TURN if isinstance(error, _NOT_WORTH_ANOTHER_TRY) else TRY_AGAIN)
+
+
+_NOT_WORTH_ANOTHER_TRY = (
+    FileExistsError,
+    FileNotFoundError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
 
 
 def _run(root: Path) -> None:
@@ -282,7 +299,13 @@ def _report(root: Path) -> None:
     from .campaign import Campaign
     from .campaign_status import read_status
 
-    found = read_status(Campaign(root))
+    campaign = Campaign(root)
+    # BPS keeps to itself what build-graph and finish have said.
+    for warning in campaign.read_plan().warnings if campaign.plan.exists() else ():
+        click.echo(f"Warning: {warning}", err=True)
+    found = read_status(campaign)
+    if found.message:
+        click.echo(f"bulkcutout: {found.message}", err=True)
     click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done; output: {found.output}")
     sys.exit({"partial": PARTIAL, "failed": TRY_AGAIN}.get(found.state, 0))
 

@@ -136,6 +136,7 @@ def build_graph(
     request_file: Path | None = None,
     skip_existing_in: Sequence[str] = (),
     clobber: bool = False,
+    max_memory_mb: int | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Plan:
     """Plan a campaign, if it has no plan yet, and build a quantum graph.
@@ -156,6 +157,8 @@ def build_graph(
         made again.
     clobber
         Whether registered outputs in the way are to be replaced.
+    max_memory_mb
+        Memory for pixels in a quantum; the task's default if `None`.
     progress
         Called with the number of rows of each batch that was located.
 
@@ -170,24 +173,20 @@ def build_graph(
         Raised if request, catalog or repository are not fit for it.
     """
     started = time.monotonic()
-    if not campaign.request.exists():
-        if request_file is None or not request_file.exists():
-            raise UserError(f"Campaign {campaign.root} has no {campaign.request.name}; name a request.")
-        asked = load_request(request_file)
-        campaign.root.mkdir(parents=True, exist_ok=True)
-        write_atomically(campaign.request, asked.to_yaml())
-    request = load_request(campaign.request)
+    request = _request(campaign, request_file)
     claim_product_directory(Path(request.output), campaign)
     define_storage_class()
     with open_source(request.butler) as butler:
         write_campaign_butler(campaign, butler, request.butler)
         plan, coverage = _plan(campaign, request, butler, progress)
         if not coverage:
-            raise UserError(
-                f"No target has an image: of {plan.catalog_rows} rows "
-                + ", ".join(f"{n} are {status}" for status, n in plan.refused.items())
-                + f". Each row's reason is in {campaign.refused}."
-            )
+            counts = ", ".join(f"{n} are {status}" for status, n in plan.refused.items())
+            said = [
+                f"No target has an image: of {plan.catalog_rows} rows {counts}.",
+                f"Each row's reason is in {campaign.refused}.",
+                *plan.warnings,
+            ]
+            raise UserError(" ".join(said))
         finished = {place for place, output in read_outputs(campaign).items() if output.done}
         coverage = [patch for patch in coverage if (patch.tract, patch.patch) not in finished]
         if not coverage:
@@ -196,7 +195,7 @@ def build_graph(
                 "packages them."
             )
         builder = CutoutQuantumGraphBuilder(
-            _pipeline(campaign, request, butler).to_graph(),
+            _pipeline(campaign, request, butler, max_memory_mb).to_graph(),
             butler,
             skymap=plan.skymap,
             coverage=coverage,
@@ -223,13 +222,45 @@ def build_graph(
     return plan
 
 
+def _request(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
+    """The request of a campaign; before the first graph the user may still
+    change it.
+    """
+    if request_file is None or (campaign.request.exists() and not request_file.exists()):
+        if not campaign.request.exists():
+            raise UserError(
+                f"Campaign {campaign.root} has no {campaign.request.name}: name one with --request."
+            )
+        return load_request(campaign.request)
+    asked = load_request(request_file)
+    if campaign.request.exists() and load_request(campaign.request) == asked:
+        return asked
+    if campaign.graph_files():
+        raise UserError(
+            f"Request file {request_file} is not what campaign {campaign.root} was planned for: a changed "
+            "request needs a campaign and an output of its own."
+        )
+    campaign.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(campaign.request, asked.to_yaml())
+    return asked
+
+
 def _plan(
     campaign: Campaign, request: CutoutRequest, butler: Butler, progress: Callable[[int], None]
 ) -> tuple[Plan, list[Coverage]]:
-    if campaign.plan.exists():
+    # A plan that no graph was built for may be of an earlier request, or of a
+    # catalog that was mended since.
+    if campaign.plan.exists() and campaign.graph_files():
         plan = campaign.read_plan()
+        if plan.request_fingerprint != request.fingerprint():
+            raise UserError(
+                f"{campaign.request} was changed after the campaign was planned: a changed request needs a "
+                "campaign and an output of its own."
+            )
         images = SourceImages(butler, request)
         return plan, images.coverage([campaign.targets / tract.path for tract in plan.tracts])
+    shutil.rmtree(campaign.targets, ignore_errors=True)
+    campaign.plan.unlink(missing_ok=True)
     catalog = open_catalog(request.catalog, request.size)
     found = discover(request, catalog, butler, campaign, progress=progress)
     plan = Plan(
@@ -258,9 +289,13 @@ def _plan(
     return plan, found.coverage
 
 
-def _pipeline(campaign: Campaign, request: CutoutRequest, butler: Butler) -> Pipeline:
+def _pipeline(
+    campaign: Campaign, request: CutoutRequest, butler: Butler, max_memory_mb: int | None
+) -> Pipeline:
     pipeline = Pipeline.from_uri(str(PIPELINE))
     dataset_type = butler.get_dataset_type(request.dataset_type)
+    if max_memory_mb is not None:
+        pipeline.addConfigOverride(TASK_LABEL, "max_memory_mb", max_memory_mb)
     for key, value in {
         "connections.datasetType": request.dataset_type,
         "storage_class": dataset_type.storageClass_name,

@@ -73,6 +73,11 @@ def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> 
             f"{root} is a campaign already: `bulkcutout restart {root}` goes on with it; name another "
             "directory with --campaign for a new one."
         )
+    if root.exists() and not campaign.bps_config.exists() and (contents := sorted(os.listdir(root))):
+        raise UserError(
+            f"The campaign directory {root} holds other files ({contents[0]}, ...): name another one with "
+            "--campaign."
+        )
     site_config = _site_config(site)
     claim_product_directory(output, campaign)
     root.mkdir(parents=True, exist_ok=True)
@@ -117,6 +122,11 @@ def run_bps(campaign: Campaign) -> None:
 
     # BPS finds programs by PATH, and those of this installation are to win.
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if not campaign.bps_config.exists():
+        raise UserError(
+            f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that file "
+            "again, and only what has not finished is done."
+        )
     campaign.finish_log.unlink(missing_ok=True)
     try:
         with mend_zipfile():

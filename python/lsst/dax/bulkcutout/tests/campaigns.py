@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Literal
@@ -117,20 +118,28 @@ def init_and_run(
     campaign = prepare_here(request)
     graph = request.parent / "graph.qg"
     build_graph(campaign, graph, output_run=f"u/test/{next(_attempts)}", request_file=request)
+    _list_packages_once()
     with mend_zipfile():
         pre_exec_init_qbb(str(campaign.butler_config), str(graph), None, None)
         loaded = PredictedQuantumGraph.read_execution_quanta(str(graph))
+        good: list[str | uuid.UUID] = []
+        doomed: list[str | uuid.UUID] = []
         for key, quantum in loaded.build_execution_quanta().items():
             assert quantum.dataId is not None
             patch = (int(quantum.dataId["tract"]), int(quantum.dataId["patch"]))
-            sabotage = kill_at(place, _raise) if patch in fail else contextlib.nullcontext()
-            with sabotage, contextlib.suppress(*([Exception] if patch in fail else [])):
+            (doomed if patch in fail else good).append(key)
+        # Those that fail are jobs of their own.
+        for keys in [good, *([key] for key in doomed)]:
+            if not keys:
+                continue
+            sabotage = contextlib.nullcontext() if keys is good else kill_at(place, _raise)
+            with sabotage, contextlib.suppress(*([] if keys is good else [Exception])):
                 run_qbb(
                     butler_config=str(campaign.butler_config),
                     qgraph=str(graph),
                     config_search_path=None,
                     qgraph_id=None,
-                    qgraph_node_id=[key],
+                    qgraph_node_id=keys,
                     processes=1,
                     pdb=None,
                     profile=None,
@@ -203,6 +212,16 @@ def kill_at(place: KillPlace, action: Callable[[], None]) -> Any:
         yield
     finally:
         setattr(SingleQuantumExecutor, name, original)
+
+
+def _list_packages_once() -> None:
+    """The list of installed packages, which every run writes down, takes
+    longer than the rest of a small run.
+    """
+    from lsst.utils import packages
+
+    if not hasattr(packages.getPythonPackages, "cache_info"):
+        setattr(packages, "getPythonPackages", functools.cache(packages.getPythonPackages))  # noqa: B010
 
 
 def _raise() -> None:
