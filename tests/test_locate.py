@@ -121,13 +121,17 @@ def test_tracts_without_images_are_told_from_the_edge_of_the_map() -> None:
     """Nothing is worked out for them, but their number is known."""
     layout = rings_layout(DEMO, {500_000: [27]})
     ra, dec = layout.tracts[500_000].pixel_to_sky(np.array([1500.0, 1700.0]), np.array([1400.0, 1650.0]))
+    tract = layout.tracts[500_000]
     for locator in (
         RingsLocator(DEMO, [7]),
         RegionLocator(
-            {500_000: layout.tracts[500_000].region(layout.tracts[500_000].bbox)}, lambda _: {}, [7]
+            {500_000: tract.region(tract.bbox)},
+            lambda _: {patch: tract.region(each.outer) for patch, each in tract.patches.items()},
+            [7],
         ),
     ):
         place = locator.locate(ra, dec)
         assert place.tract.tolist() == [500_000] * 2 and place.patch.tolist() == [-1] * 2
-        given = locator.check(place.tract, np.array([27, 28]), ra, dec)
-        assert given.tract.tolist() == [500_000] * 2 and given.patch.tolist() == [-1] * 2
+        # The first is in patch 27; the second is nowhere near 60.
+        given = locator.check(place.tract, np.array([27, 60]), ra, dec)
+        assert given.tract.tolist() == [500_000, -1] and given.patch.tolist() == [-1] * 2

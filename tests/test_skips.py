@@ -30,7 +30,9 @@ def test_that_needs_a_camera(case):
 
 def run_session(directory: Path, allowed: str, *, ci: str) -> subprocess.CompletedProcess[str]:
     """Run pytest on two tests of which one is skipped."""
-    shutil.copy(CONFTEST, directory)
+    for path in (CONFTEST, *CONFTEST.parent.glob("*_sky.py")):
+        if not path.name.startswith("test_"):
+            shutil.copy(path, directory)
     directory.joinpath("test_camera.py").write_text(TESTS)
     directory.joinpath("allowed_skips.txt").write_text(allowed)
     environment = os.environ | {"CI": ci, "PYTEST_ADDOPTS": "", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}

@@ -30,7 +30,7 @@ def test_campaign_is_prepared_beside_the_output(coded_request: Path) -> None:
     config = BpsConfig(str(campaign.bps_config))
     assert config["campaignDir"] == str(campaign.root)
     assert config["payload", "butlerConfig"] == str(campaign.butler_config)
-    assert config["finalJob", "command1"].split() == ["bulkcutout", "finish", str(campaign.root)]
+    assert config["finalJob", "command1"].split() == ["bulkcutout", "-v", "finish", str(campaign.root)]
     asked = [config["finalJob", key] for key in ("retryUnlessExit", "numberOfRetries", "whenRun")]
     assert asked == [2, 2, "ALWAYS"]
     assert config["retryUnlessExit"] == 2
@@ -124,3 +124,10 @@ def test_partial_product_is_no_error_of_submission(
     with pytest.raises(subprocess.CalledProcessError):
         run_bps(campaign)
     assert submit.USER_STATUS == 1
+
+
+def test_campaign_of_an_operator_is_not_restarted_without_his_file(coded_request: Path) -> None:
+    campaign = prepare(coded_request, site="parsl")
+    campaign.bps_config.unlink()
+    with pytest.raises(UserError, match="`bps submit` that file again"):
+        run_bps(campaign)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from typing import Any
 
 import yaml
+from sqlalchemy.exc import SQLAlchemyError
+from yaml import YAMLError
 
 from lsst.daf.butler import Butler, ButlerConfig, Config
 
@@ -49,8 +51,9 @@ def open_source(uri: str) -> Butler:
     """
     try:
         butler = Butler.from_config(uri, writeable=False)
-    except (FileNotFoundError, KeyError, RuntimeError, ValueError) as error:
-        raise UserError(f"Request field 'butler': {uri!r} is no Butler repository: {error}") from error
+    except (OSError, KeyError, RuntimeError, ValueError, YAMLError, SQLAlchemyError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"Request field 'butler': {uri!r} is no Butler repository: {reason}") from error
     if not hasattr(butler, "_datastore"):
         raise UserError(
             f"Request field 'butler': {uri!r} is a remote Butler, which has no datastore that jobs could "
@@ -89,12 +92,16 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
     }
     for datastore in (*children, own):
         datastore["formatters"] = {**datastore.get("formatters", {}), **formatters}
-    config = source.toDict()
-    config.pop("datastore")
-    config = {key: value for key, value in config.items() if key in ("registry", "storageClasses")}
-    config["root"] = root
-    config.setdefault("storageClasses", {})[STORAGE_CLASS] = STORAGE_CLASS_DEFINITION
-    config["datastore"] = {"cls": CHAINED, "datastores": [*children, own]}
+    # No registry: a job that asked one anything would be a mistake, and its
+    # address need not be known outside the repository.
+    config = {
+        "root": root,
+        "storageClasses": {
+            **source.toDict().get("storageClasses", {}),
+            STORAGE_CLASS: STORAGE_CLASS_DEFINITION,
+        },
+        "datastore": {"cls": CHAINED, "datastores": [*children, own]},
+    }
     campaign.root.mkdir(parents=True, exist_ok=True)
     write_atomically(campaign.butler_config, yaml.safe_dump(config, sort_keys=True))
 

@@ -99,7 +99,7 @@ class RingsLocator:
             Tracts, patches and pixels.
         """
         tract = self._skymap.find_tract(ra, dec)
-        x, y = self._pixels(tract, ra, dec)
+        x, y = self._pixels(np.where(np.isin(tract, self._covered), tract, -1), ra, dec)
         return Location(tract, self._skymap.find_patch(x, y), x, y)
 
     def check(self, tract: np.ndarray, patch: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> Location:
@@ -120,18 +120,18 @@ class RingsLocator:
         """
         skymap = self._skymap
         known = (tract >= 0) & (tract < skymap.n_tracts) & (patch >= 0) & (patch < skymap.n_patches**2)
-        uncovered = known & ~np.isin(tract, self._covered)
         x, y = self._pixels(np.where(known, tract, -1), ra, dec)
         boxes = {p: skymap.patch_outer_box(p) for p in np.unique(patch[known]).tolist()}
         corners = np.array([[b.y0, b.y1, b.x0, b.x1] for b in boxes.values()]).reshape(-1, 4) - 0.5
         y0, y1, x0, x1 = _take(corners, np.searchsorted(list(boxes), patch), known).T
         with np.errstate(invalid="ignore"):
             held = known & (y >= y0) & (y < y1) & (x >= x0) & (x < x1)
-        return Location(np.where(held | uncovered, tract, -1), np.where(held, patch, -1), x, y)
+        covered = held & np.isin(tract, self._covered)
+        return Location(np.where(held, tract, -1), np.where(covered, patch, -1), x, y)
 
     def _pixels(self, tract: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, y = np.full(len(tract), np.nan), np.full(len(tract), np.nan)
-        for here, members in _groups(np.where(np.isin(tract, self._covered), tract, -1)):
+        for here, members in _groups(tract):
             x[members], y[members] = self._skymap.wcs(here).sky_to_pixel(ra[members], dec[members])
         return x, y
 
@@ -213,12 +213,12 @@ class RegionLocator:
         """
         positions = _unit_vectors(ra, dec)
         held = np.zeros(len(ra), dtype=bool)
-        uncovered = ~np.isin(tract, self._covered) & np.isin(tract, self._tracts)
-        for here, members in _groups(np.where(uncovered, -1, tract)):
+        for here, members in _groups(tract):
             identifiers, depths = self._depths(here, positions[members])
             for column, identifier in enumerate(identifiers.tolist()):
                 held[members] |= (patch[members] == identifier) & (depths[:, column] >= 0)
-        return self._without_pixels(np.where(held | uncovered, tract, -1), np.where(held, patch, -1))
+        covered = held & np.isin(tract, self._covered)
+        return self._without_pixels(np.where(held, tract, -1), np.where(covered, patch, -1))
 
     def _depths(self, tract: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Patches of a tract, and how deep each position lies in each: the

@@ -124,8 +124,8 @@ def run_bps(campaign: Campaign) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     if not campaign.bps_config.exists():
         raise UserError(
-            f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that file "
-            "again, and only what has not finished is done."
+            f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that "
+            "file again, and only what has not finished is done."
         )
     campaign.finish_log.unlink(missing_ok=True)
     try:
