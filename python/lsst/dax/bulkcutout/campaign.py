@@ -127,6 +127,11 @@ class Campaign:
         return self.root / "graphs"
 
     @property
+    def registered(self) -> Path:
+        """Outputs of other campaigns that this one uses (JSON)."""
+        return self.root / "registered.json"
+
+    @property
     def submit(self) -> Path:
         """Directory where BPS keeps its own files."""
         return self.root / "submit"

@@ -30,6 +30,14 @@ __all__ = ("open_source", "write_campaign_butler")
 CHAINED = "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore"
 FILE = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
 
+NOWHERE = ".bulkcutout/{run:/}/{datasetType}.{component:?}/{skymap:?}_{tract:?}_{patch:?}_{band:?}_{id}"
+"""Where jobs look for their own outputs in the source: where none are.
+
+A quantum-backed Butler finds datasets without records by their file names.
+With the source's own names a job whose run exists there, too, would take those
+outputs for its own, and remove them if they were incomplete.
+"""
+
 
 def open_source(uri: str) -> Butler:
     """Open the source repository for reading.
@@ -83,6 +91,7 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
         child["root"] = str(child["root"]).replace("<butlerRoot>", root.rstrip("/"))
         child["constraints"] = {"reject": ["all"]}
         child["create"] = False
+        child["templates"] = {"default": NOWHERE}
     own = {
         "cls": FILE,
         "name": "bulkcutout-campaign",

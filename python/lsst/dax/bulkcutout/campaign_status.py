@@ -66,10 +66,10 @@ def read_status(campaign: Campaign) -> CampaignStatus:
         What its files say; a job that is waiting or held is not seen here.
     """
     request = load_request(campaign.request)
-    if not campaign.plan.exists() or not campaign.graph_files():
+    outputs = read_outputs(campaign)
+    if not campaign.plan.exists() or not outputs:
         return CampaignStatus("prepared", 0, 0, 0, {}, request.output, "")
     plan = campaign.read_plan()
-    outputs = read_outputs(campaign)
     done = sum(output.done for output in outputs.values())
     manifest = _manifest(request.output)
     counts = dict(plan.refused) if manifest is None else manifest.counts

@@ -227,6 +227,22 @@ class CutoutDataset:
                 return tuple(self._file[name]["psf"].shape[2:])
         return None
 
+    def planes_of(self, size: int) -> frozenset[str]:
+        """Planes that the cutouts of one size have.
+
+        Parameters
+        ----------
+        size
+            Side of the cutouts in pixels.
+
+        Returns
+        -------
+        planes
+            Some of image, variance, mask, psf.
+        """
+        found = self._file.get(f"size={size}", ())
+        return frozenset(name for name in ("image", "variance", "mask", "psf") if name in found)
+
     def count(self, size: int) -> int:
         """Number of targets of one size.
 

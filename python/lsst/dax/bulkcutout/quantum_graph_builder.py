@@ -10,26 +10,30 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, DatasetRef, MissingDatasetTypeError
+from lsst.daf.butler import Butler, DataIdValue, DatasetRef, MissingDatasetTypeError
 from lsst.pipe.base import Pipeline
-from lsst.pipe.base.pipeline_graph import PipelineGraph
-from lsst.pipe.base.quantum_graph_builder import QuantumGraphBuilder
+from lsst.pipe.base.pipeline_graph import PipelineGraph, TaskNode
+from lsst.pipe.base.quantum_graph_builder import (
+    InitInputMissingError,
+    OutputExistsError,
+    QuantumGraphBuilder,
+)
 from lsst.pipe.base.quantum_graph_skeleton import DatasetKey, QuantumGraphSkeleton
 
-from .campaign import Campaign, Plan, write_atomically
+from .campaign import Campaign, Plan
 from .campaign_butler import open_source, write_campaign_butler
-from .catalog import open_catalog
 from .cutout_formatter import define_storage_class
-from .discovery import discover
-from .errors import InternalError, UserError
+from .errors import UserError
+from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
-from .quantum_outputs import read_outputs
-from .request import CutoutRequest, load_request
-from .source_images import Coverage, SourceImages
+from .quantum_outputs import keep_registered, read_outputs
+from .registered_outputs import RegisteredOutputs
+from .request import CutoutRequest
+from .source_images import Coverage
 from .target_table import sha256_of
 
 __all__ = ("PIPELINE", "TASK_LABEL", "CutoutQuantumGraphBuilder", "build_graph")
@@ -53,6 +57,9 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
         Sky map of the patches.
     coverage
         Patches that have targets, with their datasets.
+    use
+        Called with a patch and the cutout dataset that is registered for it
+        in ``skip_existing_in``; the quantum is skipped if it returns `True`.
     **kwargs
         Forwarded to the base class.
     """
@@ -64,11 +71,13 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
         *,
         skymap: str,
         coverage: Sequence[Coverage],
+        use: Callable[[Coverage, DatasetRef], bool] = lambda patch, ref: True,
         **kwargs: Any,
     ) -> None:
         super().__init__(pipeline_graph, butler, **kwargs)
         self._skymap = skymap
         self._coverage = coverage
+        self._use = use
 
     def process_subgraph(self, subgraph: PipelineGraph) -> QuantumGraphSkeleton:
         """Make the quanta, with the datasets that discovery found.
@@ -97,35 +106,46 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
                     skeleton.add_input_edge(quantum, key)
                 for name in outputs:
                     skeleton.add_output_edge(quantum, skeleton.add_dataset_node(name, data_id))
-            for name in outputs:
-                self._mark_existing(skeleton, name)
+            self._mark_for_skip(skeleton, task, outputs)
+            if self.output_run_exists:
+                for name in outputs:
+                    for values, ref in self._registered(name, [self.output_run]).items():
+                        if DatasetKey(name, values) in skeleton:
+                            skeleton.set_output_in_the_way(ref)
         return skeleton
 
-    def _mark_existing(self, skeleton: QuantumGraphSkeleton, dataset_type: str) -> None:
-        """Find outputs of earlier runs that are registered."""
-        for ref in self._registered(dataset_type, self.skip_existing_in):
-            if DatasetKey(dataset_type, ref.dataId.required_values) in skeleton:
-                skeleton.set_output_for_skip(ref)
-        if self.output_run_exists:
-            for ref in self._registered(dataset_type, [self.output_run]):
-                if DatasetKey(dataset_type, ref.dataId.required_values) in skeleton:
-                    skeleton.set_output_in_the_way(ref)
+    def _mark_for_skip(self, skeleton: QuantumGraphSkeleton, task: TaskNode, outputs: Sequence[str]) -> None:
+        """Find quanta whose outputs are registered."""
+        earlier = {name: self._registered(name, self.skip_existing_in) for name in outputs}
+        cutouts = task.outputs["cutouts"].parent_dataset_type_name
+        metadata = task.metadata_output.parent_dataset_type_name
+        for patch in self._coverage:
+            values = next(iter(patch.datasets.values())).dataId.subset(task.dimensions).required_values
+            found = {name: refs[values] for name, refs in earlier.items() if values in refs}
+            # The base class takes metadata for enough, which a killed job
+            # can have left alone.
+            if {cutouts, metadata} <= found.keys() and self._use(patch, found[cutouts]):
+                for ref in found.values():
+                    skeleton.set_output_for_skip(ref)
 
-    def _registered(self, dataset_type: str, collections: Sequence[str]) -> Iterable[DatasetRef]:
+    def _registered(
+        self, dataset_type: str, collections: Sequence[str]
+    ) -> dict[tuple[DataIdValue, ...], DatasetRef]:
         if not collections:
-            return []
+            return {}
         try:
             self.butler.get_dataset_type(dataset_type)
         except MissingDatasetTypeError:
             # The usual case: outputs stay in the campaign's own datastore.
-            return []
-        return self.butler.query_datasets(
+            return {}
+        refs = self.butler.query_datasets(
             dataset_type,
             collections=collections,
             where=f"skymap = '{self._skymap}'",
             limit=None,
             explain=False,
         )
+        return {ref.dataId.required_values: ref for ref in refs}
 
 
 def build_graph(
@@ -173,12 +193,12 @@ def build_graph(
         Raised if request, catalog or repository are not fit for it.
     """
     started = time.monotonic()
-    request = _request(campaign, request_file)
+    request = request_of(campaign, request_file)
     claim_product_directory(Path(request.output), campaign)
     define_storage_class()
     with open_source(request.butler) as butler:
         write_campaign_butler(campaign, butler, request.butler)
-        plan, coverage = _plan(campaign, request, butler, progress)
+        plan, coverage = plan_campaign(campaign, request, butler, progress)
         if not coverage:
             counts = ", ".join(f"{n} are {status}" for status, n in plan.refused.items())
             said = [
@@ -189,22 +209,37 @@ def build_graph(
             raise UserError(" ".join(said))
         finished = {place for place, output in read_outputs(campaign).items() if output.done}
         coverage = [patch for patch in coverage if (patch.tract, patch.patch) not in finished]
-        if not coverage:
+        registered = RegisteredOutputs(butler, campaign, plan, request.planes)
+        components = None
+        if coverage:
+            try:
+                components = CutoutQuantumGraphBuilder(
+                    _pipeline(campaign, request, butler, max_memory_mb).to_graph(),
+                    butler,
+                    skymap=plan.skymap,
+                    coverage=coverage,
+                    use=registered.use,
+                    input_collections=list(request.collections),
+                    output_run=output_run,
+                    skip_existing_in=list(skip_existing_in),
+                    clobber=clobber,
+                ).finish(metadata={"campaign": str(campaign.root)})
+            except OutputExistsError as error:
+                raise UserError(
+                    f"Run {output_run} has outputs already: {error} Name another run, or give "
+                    f"--skip-existing-in {output_run} to use them, or --clobber-outputs to make them anew."
+                ) from error
+            except InitInputMissingError:
+                # Registered without the configuration of their run.
+                if len(registered.used) < len(coverage):
+                    raise
+        if registered.used:
+            keep_registered(campaign, registered.used)
+        if components is None or not components.header.n_quanta:
             raise UserError(
                 f"All quanta of campaign {campaign.root} have finished: `bulkcutout finish {campaign.root}` "
                 "packages them."
             )
-        builder = CutoutQuantumGraphBuilder(
-            _pipeline(campaign, request, butler, max_memory_mb).to_graph(),
-            butler,
-            skymap=plan.skymap,
-            coverage=coverage,
-            input_collections=list(request.collections),
-            output_run=output_run,
-            skip_existing_in=list(skip_existing_in),
-            clobber=clobber,
-        )
-        components = builder.finish(metadata={"campaign": str(campaign.root)})
         components.write(graph)
     campaign.finish_log.unlink(missing_ok=True)
     # A copy under the campaign's own names: finish reads all attempts.
@@ -220,73 +255,6 @@ def build_graph(
         time.monotonic() - started,
     )
     return plan
-
-
-def _request(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
-    """The request of a campaign; before the first graph the user may still
-    change it.
-    """
-    if request_file is None or (campaign.request.exists() and not request_file.exists()):
-        if not campaign.request.exists():
-            raise UserError(
-                f"Campaign {campaign.root} has no {campaign.request.name}: name one with --request."
-            )
-        return load_request(campaign.request)
-    asked = load_request(request_file)
-    if campaign.request.exists() and load_request(campaign.request) == asked:
-        return asked
-    if campaign.graph_files():
-        raise UserError(
-            f"Request file {request_file} is not what campaign {campaign.root} was planned for: a changed "
-            "request needs a campaign and an output of its own."
-        )
-    campaign.root.mkdir(parents=True, exist_ok=True)
-    write_atomically(campaign.request, asked.to_yaml())
-    return asked
-
-
-def _plan(
-    campaign: Campaign, request: CutoutRequest, butler: Butler, progress: Callable[[int], None]
-) -> tuple[Plan, list[Coverage]]:
-    # A plan that no graph was built for may be of an earlier request, or of a
-    # catalog that was mended since.
-    if campaign.plan.exists() and campaign.graph_files():
-        plan = campaign.read_plan()
-        if plan.request_fingerprint != request.fingerprint():
-            raise UserError(
-                f"{campaign.request} was changed after the campaign was planned: a changed request needs a "
-                "campaign and an output of its own."
-            )
-        images = SourceImages(butler, request)
-        return plan, images.coverage([campaign.targets / tract.path for tract in plan.tracts])
-    shutil.rmtree(campaign.targets, ignore_errors=True)
-    campaign.plan.unlink(missing_ok=True)
-    catalog = open_catalog(request.catalog, request.size)
-    found = discover(request, catalog, butler, campaign, progress=progress)
-    plan = Plan(
-        request_fingerprint=request.fingerprint(),
-        skymap=found.skymap,
-        bands=found.bands,
-        catalog_rows=catalog.n_rows,
-        refused=found.refused,
-        tracts=found.tracts,
-        warnings=found.warnings,
-    )
-    if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
-        raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")
-    campaign.write_plan(plan)
-    for warning in plan.warnings:
-        _LOG.warning("%s", warning)
-    _LOG.info(
-        "%d rows: %d targets in %d patches of %d tracts, bands %s; refused %s.",
-        plan.catalog_rows,
-        plan.targets,
-        len(found.coverage),
-        len(plan.tracts),
-        ", ".join(plan.bands),
-        plan.refused or "none",
-    )
-    return plan, found.coverage
 
 
 def _pipeline(

@@ -11,17 +11,19 @@ that this works in any job and however a run has ended.
 from __future__ import annotations
 
 import dataclasses
+import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from lsst.daf.butler import DatasetRef, Quantum, QuantumBackedButler
 from lsst.daf.butler.datastore.record_data import DatastoreRecordData
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
-from .campaign import Campaign
+from .campaign import Campaign, write_atomically
 from .cutout_formatter import STORAGE_CLASS
 from .zipfile_fault import mend_zipfile
 
-__all__ = ("QuantumOutput", "read_outputs")
+__all__ = ("QuantumOutput", "keep_registered", "read_outputs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,22 +60,45 @@ def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
     Parameters
     ----------
     campaign
-        A campaign with at least one graph.
+        The campaign.
 
     Returns
     -------
     outputs
-        The state of every patch that any graph has, by tract and patch,
-        ascending.  Where several attempts are done, the first one counts: it
-        is what a product may already have been made from.
+        The state of every patch that any graph has, or that needs none, by
+        tract and patch, ascending.  Where several attempts are done, the
+        first one counts: it is what a product may already have been made
+        from.
     """
-    found: dict[tuple[int, int], QuantumOutput] = {}
+    found = {(output.tract, output.patch): output for output in _read_registered(campaign)}
     for path in campaign.graph_files():
         for output in _read_attempt(campaign, path):
             place = (output.tract, output.patch)
             if place not in found or not found[place].done:
                 found[place] = output
     return dict(sorted(found.items()))
+
+
+def keep_registered(campaign: Campaign, outputs: Iterable[QuantumOutput]) -> None:
+    """Note that a campaign uses outputs of others.
+
+    Parameters
+    ----------
+    campaign
+        The campaign; their patches are in no graph of it.
+    outputs
+        The outputs.
+    """
+    kept = {(output.tract, output.patch): output for output in (*_read_registered(campaign), *outputs)}
+    entries = [{**dataclasses.asdict(output), "path": str(output.path)} for _, output in sorted(kept.items())]
+    write_atomically(campaign.registered, json.dumps(entries, indent=1))
+
+
+def _read_registered(campaign: Campaign) -> list[QuantumOutput]:
+    if not campaign.registered.exists():
+        return []
+    entries = json.loads(campaign.registered.read_text())
+    return [QuantumOutput(**{**entry, "path": Path(entry["path"])}) for entry in entries]
 
 
 def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:

@@ -38,7 +38,7 @@ def restart(campaign: Campaign) -> None:
     DAG that came to its end) a new graph with the unfinished quanta is
     submitted; `finish` merges what all attempts have left.
     """
-    outputs = read_outputs(campaign) if campaign.graph_files() else {}
+    outputs = read_outputs(campaign)
     unfinished = [place for place, output in outputs.items() if not output.done]
     if outputs and not unfinished:
         # Nothing is left for BPS, which has no use for a graph without quanta.

@@ -1,0 +1,136 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""What a campaign is going to do: settled once, before its first graph."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from lsst.daf.butler import Butler
+
+from .campaign import Campaign, Plan, write_atomically
+from .catalog import open_catalog
+from .discovery import discover
+from .errors import InternalError, UserError
+from .request import CutoutRequest, load_request
+from .source_images import Coverage, SourceImages
+
+__all__ = ("plan_campaign", "request_of")
+
+_LOG = logging.getLogger(__name__)
+
+
+def request_of(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
+    """Find the request of a campaign, or give it one.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    request_file
+        What the user asks for; if `None`, what the campaign has.
+
+    Returns
+    -------
+    request
+        The request.  Before the first graph the user may still change it.
+
+    Raises
+    ------
+    UserError
+        Raised if there is none, or another one than was planned.
+    """
+    if request_file is None or (campaign.request.exists() and not request_file.exists()):
+        if not campaign.request.exists():
+            raise UserError(
+                f"Campaign {campaign.root} has no {campaign.request.name}: name one with --request."
+            )
+        return load_request(campaign.request)
+    asked = load_request(request_file)
+    if campaign.request.exists() and load_request(campaign.request) == asked:
+        return asked
+    if campaign.graph_files():
+        raise UserError(
+            f"Request file {request_file} is not what campaign {campaign.root} was planned for: a changed "
+            "request needs a campaign and an output of its own."
+        )
+    campaign.root.mkdir(parents=True, exist_ok=True)
+    write_atomically(campaign.request, asked.to_yaml())
+    return asked
+
+
+def plan_campaign(
+    campaign: Campaign,
+    request: CutoutRequest,
+    butler: Butler,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> tuple[Plan, list[Coverage]]:
+    """Make the plan of a campaign, if it has none yet.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    request
+        Its request.
+    butler
+        The source repository, read only.
+    progress
+        Called with the number of rows of each batch that was located.
+
+    Returns
+    -------
+    plan
+        What the campaign is going to do.
+    coverage
+        The patches that have targets, with their datasets.
+
+    Raises
+    ------
+    UserError
+        Raised if request, catalog or repository are not fit for it.
+    """
+    # A plan that no graph was built for may be of an earlier request, or of a
+    # catalog that was mended since.
+    if campaign.plan.exists() and campaign.graph_files():
+        plan = campaign.read_plan()
+        if plan.request_fingerprint != request.fingerprint():
+            raise UserError(
+                f"{campaign.request} was changed after the campaign was planned: a changed request needs a "
+                "campaign and an output of its own."
+            )
+        images = SourceImages(butler, request)
+        return plan, images.coverage([campaign.targets / tract.path for tract in plan.tracts])
+    shutil.rmtree(campaign.targets, ignore_errors=True)
+    campaign.plan.unlink(missing_ok=True)
+    catalog = open_catalog(request.catalog, request.size)
+    found = discover(request, catalog, butler, campaign, progress=progress)
+    plan = Plan(
+        request_fingerprint=request.fingerprint(),
+        skymap=found.skymap,
+        bands=found.bands,
+        catalog_rows=catalog.n_rows,
+        refused=found.refused,
+        tracts=found.tracts,
+        warnings=found.warnings,
+    )
+    if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
+        raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")
+    campaign.write_plan(plan)
+    for warning in plan.warnings:
+        _LOG.warning("%s", warning)
+    _LOG.info(
+        "%d rows: %d targets in %d patches of %d tracts, bands %s; refused %s.",
+        plan.catalog_rows,
+        plan.targets,
+        len(found.coverage),
+        len(plan.tracts),
+        ", ".join(plan.bands),
+        plan.refused or "none",
+    )
+    return plan, found.coverage

@@ -1,0 +1,125 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Cutout datasets that an earlier campaign has left in a repository, and
+whether this one can use them in place of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import numpy as np
+
+from lsst.daf.butler import Butler, DatasetRef
+
+from .campaign import Campaign, Plan
+from .cutout_dataset import CutoutDataset
+from .errors import CorruptInputError
+from .quantum_outputs import QuantumOutput
+from .source_images import Coverage
+from .target_table import read_targets
+from .wcs import TangentWcs
+
+__all__ = ("RegisteredOutputs",)
+
+PLACE_TOLERANCE_PIXELS = 1e-6
+
+
+class RegisteredOutputs:
+    """The registered cutout datasets that a campaign can use.
+
+    Parameters
+    ----------
+    butler
+        The source repository.
+    campaign, plan
+        The campaign and its plan.
+    planes
+        Planes that are wanted.
+    """
+
+    def __init__(self, butler: Butler, campaign: Campaign, plan: Plan, planes: Collection[str]) -> None:
+        self._butler = butler
+        self._bands = plan.bands
+        self._targets = {tract.tract: campaign.targets / tract.path for tract in plan.tracts}
+        self._planes = frozenset(planes)
+        self.used: list[QuantumOutput] = []
+        """Those that were found to be usable."""
+
+    def use(self, patch: Coverage, ref: DatasetRef) -> bool:
+        """Take a dataset, if it is what a quantum would make.
+
+        Parameters
+        ----------
+        patch
+            The patch, with the images that the quantum would cut.
+        ref
+            The dataset.
+
+        Returns
+        -------
+        used
+            Whether it is there and of the same images, bands and targets, and
+            has the planes.
+        """
+        uri = self._butler.getURI(ref)
+        if not uri.isLocal:
+            return False
+        inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
+        try:
+            with CutoutDataset(Path(uri.ospath)) as dataset:
+                if dataset.bands != self._bands or dataset.inputs != tuple(inputs):
+                    return False
+                if not self._has_targets(dataset, patch):
+                    return False
+        except (CorruptInputError, FileNotFoundError):
+            # Registered, but damaged or not stored.
+            return False
+        self.used.append(
+            QuantumOutput(
+                tract=patch.tract,
+                patch=patch.patch,
+                done=True,
+                path=Path(uri.ospath),
+                dataset_id=str(ref.id),
+                run=ref.run,
+                inputs={
+                    str(image.id): self._butler.getURI(image).ospath for image in patch.datasets.values()
+                },
+            )
+        )
+        return True
+
+    def _has_targets(self, dataset: CutoutDataset, patch: Coverage) -> bool:
+        wcs = TangentWcs(
+            crval=(float(dataset.crval[0]), float(dataset.crval[1])),
+            crpix=(float(dataset.crpix[0]), float(dataset.crpix[1])),
+            cd=(
+                (float(dataset.cd[0, 0]), float(dataset.cd[0, 1])),
+                (float(dataset.cd[1, 0]), float(dataset.cd[1, 1])),
+            ),
+        )
+        seen: dict[int, int] = {}
+        for batch in read_targets(self._targets[patch.tract], patch.patch):
+            sizes = batch.column("size_pixels").to_numpy()
+            x, y = wcs.sky_to_pixel(batch.column("ra").to_numpy(), batch.column("dec").to_numpy())
+            for size in np.unique(sizes).tolist():
+                if not self._planes <= dataset.planes_of(size):
+                    return False
+                mine = sizes == size
+                start = seen.get(size, 0)
+                seen[size] = start + int(mine.sum())
+                part = slice(start, seen[size])
+                if not np.array_equal(dataset.read(size, "row", part), batch.column("row").to_numpy()[mine]):
+                    return False
+                for name, values in (("x", x), ("y", y)):
+                    # Without a projection, where all images are damaged, not
+                    # even equal: such a patch is worth another try.
+                    if not (
+                        abs(dataset.read(size, name, part) - values[mine]) < PLACE_TOLERANCE_PIXELS
+                    ).all():
+                        return False
+        return all(dataset.count(size) == n for size, n in seen.items())
