@@ -31,7 +31,7 @@ from ..quantum_graph_builder import build_graph
 from ..zipfile_fault import mend_zipfile
 from .repositories import SkyRepository
 
-__all__ = ("KillPlace", "init_and_run", "kill_at", "prepare_here", "run_here", "write_request")
+__all__ = ("KillPlace", "init_and_run", "kill_at", "prepare_here", "run_graph", "run_here", "write_request")
 
 KillPlace = Literal["before", "after_cutouts"]
 """Where a quantum dies: before it does anything, or between the writing of
@@ -93,7 +93,11 @@ def prepare_here(request: Path) -> Campaign:
 
 
 def init_and_run(
-    request: Path, *, fail: Collection[tuple[int, int]] = (), place: KillPlace = "before"
+    request: Path,
+    *,
+    fail: Collection[tuple[int, int]] = (),
+    place: KillPlace = "before",
+    output_run: str | None = None,
 ) -> Campaign:
     """Build a graph and run its quanta.
 
@@ -105,19 +109,46 @@ def init_and_run(
         Patches ``(tract, patch)`` whose quantum fails.
     place
         Where it fails.
+    output_run
+        RUN collection; by default a new one.
 
     Returns
     -------
     campaign
         The campaign, not finished.
     """
+    campaign = prepare_here(request)
+    graph = request.parent / "graph.qg"
+    run = output_run or f"u/test/{next(_attempts)}"
+    build_graph(campaign, graph, output_run=run, request_file=request)
+    run_graph(campaign, graph, fail=fail, place=place)
+    return campaign
+
+
+def run_graph(
+    campaign: Campaign,
+    graph: Path,
+    *,
+    fail: Collection[tuple[int, int]] = (),
+    place: KillPlace = "before",
+) -> None:
+    """Run the quanta of a graph.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    graph
+        A graph of it.
+    fail
+        Patches ``(tract, patch)`` whose quantum fails.
+    place
+        Where it fails.
+    """
     # Imported here: these are slow, and some tests need only write_request.
     from lsst.ctrl.mpexec.cli.script.pre_exec_init_qbb import pre_exec_init_qbb
     from lsst.ctrl.mpexec.cli.script.run_qbb import run_qbb
 
-    campaign = prepare_here(request)
-    graph = request.parent / "graph.qg"
-    build_graph(campaign, graph, output_run=f"u/test/{next(_attempts)}", request_file=request)
     _list_packages_once()
     with mend_zipfile():
         pre_exec_init_qbb(str(campaign.butler_config), str(graph), None, None)
@@ -154,7 +185,6 @@ def init_and_run(
                     raise_on_partial_outputs=False,
                     no_existing_outputs=False,
                 )
-    return campaign
 
 
 def run_here(
