@@ -35,6 +35,7 @@ LEVELS = {
     "row_answers": 3,
     "product_files": 3,
     "restart": 4,
+    "top_up": 4,
     "submit": 4,
     "row_accounting": 4,
     "verify": 4,

@@ -96,12 +96,15 @@ def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) 
 
 @cli.command()
 @CAMPAIGN
-def restart(campaign: Path) -> None:
+@click.option("--request", type=click.Path(path_type=Path), help="The request, if it has changed.")
+def restart(campaign: Path, request: Path | None) -> None:
     """Go on with CAMPAIGN where it has stopped.
 
     Only patches that have not finished are cut again; the product is then
     packaged from what all attempts have left.  Nothing of the campaign may
-    be running.  CAMPAIGN is its directory, or the product's beside it.
+    be running.  With --request, the catalog may have more rows or the
+    request more bands: only what is missing is cut.  CAMPAIGN is its
+    directory, or the product's beside it.
     """
     from .campaign_status import watching
     from .restart import restart as restart_campaign
@@ -109,7 +112,7 @@ def restart(campaign: Path) -> None:
 
     found = find_campaign(campaign)
     with watching(found):
-        restart_campaign(found)
+        restart_campaign(found, request)
     _report(found.root)
 
 

@@ -56,8 +56,8 @@ def request_of(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
         return asked
     if campaign.graph_files():
         raise UserError(
-            f"Request file {request_file} is not what campaign {campaign.root} was planned for: a changed "
-            "request needs a campaign and an output of its own."
+            f"Request file {request_file} is not what campaign {campaign.root} was planned for: `bulkcutout "
+            "restart --request FILE` changes a campaign."
         )
     campaign.root.mkdir(parents=True, exist_ok=True)
     write_atomically(campaign.request, asked.to_yaml())
@@ -101,8 +101,8 @@ def plan_campaign(
         plan = campaign.read_plan()
         if plan.request_fingerprint != request.fingerprint():
             raise UserError(
-                f"{campaign.request} was changed after the campaign was planned: a changed request needs a "
-                "campaign and an output of its own."
+                f"{campaign.request} was changed after the campaign was planned: `bulkcutout restart "
+                "--request FILE` changes a campaign."
             )
         images = SourceImages(butler, request)
         return plan, images.coverage([campaign.targets / tract.path for tract in plan.tracts])

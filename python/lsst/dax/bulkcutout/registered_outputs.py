@@ -66,17 +66,7 @@ class RegisteredOutputs:
             has the planes.
         """
         uri = self._butler.getURI(ref)
-        if not uri.isLocal:
-            return False
-        inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
-        try:
-            with CutoutDataset(Path(uri.ospath)) as dataset:
-                if dataset.bands != self._bands or dataset.inputs != tuple(inputs):
-                    return False
-                if not self._has_targets(dataset, patch):
-                    return False
-        except (CorruptInputError, FileNotFoundError):
-            # Registered, but damaged or not stored.
+        if not uri.isLocal or not self.fits(Path(uri.ospath), patch):
             return False
         self.used.append(
             QuantumOutput(
@@ -92,6 +82,34 @@ class RegisteredOutputs:
             )
         )
         return True
+
+    def fits(self, path: Path, patch: Coverage) -> bool:
+        """Tell whether a file is what a quantum would make.
+
+        Parameters
+        ----------
+        path
+            A cutout dataset.
+        patch
+            The patch, with the images that the quantum would cut.
+
+        Returns
+        -------
+        fits
+            Whether it is there and of the same images, bands and targets, and
+            has the planes.
+        """
+        inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
+        try:
+            with CutoutDataset(path) as dataset:
+                return (
+                    dataset.bands == self._bands
+                    and dataset.inputs == tuple(inputs)
+                    and self._has_targets(dataset, patch)
+                )
+        except (CorruptInputError, FileNotFoundError):
+            # Known of, but damaged or not stored.
+            return False
 
     def _has_targets(self, dataset: CutoutDataset, patch: Coverage) -> bool:
         wcs = TangentWcs(

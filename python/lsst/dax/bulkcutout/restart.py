@@ -13,19 +13,22 @@ from .campaign import Campaign
 from .finish import finish
 from .quantum_outputs import read_outputs
 from .submit import restart_bps, run_bps
+from .top_up import top_up
 
 __all__ = ("restart",)
 
 _LOG = logging.getLogger(__name__)
 
 
-def restart(campaign: Campaign) -> None:
+def restart(campaign: Campaign, request_file: Path | None = None) -> None:
     """Do what a campaign has not done yet.
 
     Parameters
     ----------
     campaign
         A campaign that was submitted; nothing of it may be running.
+    request_file
+        The request with more rows or bands; `None` if it has not changed.
 
     Raises
     ------
@@ -38,6 +41,12 @@ def restart(campaign: Campaign) -> None:
     DAG that came to its end) a new graph with the unfinished quanta is
     submitted; `finish` merges what all attempts have left.
     """
+    if request_file is not None:
+        if top_up(campaign, request_file):
+            run_bps(campaign)
+        else:
+            finish(campaign)
+        return
     outputs = read_outputs(campaign)
     unfinished = [place for place, output in outputs.items() if not output.done]
     if outputs and not unfinished:
