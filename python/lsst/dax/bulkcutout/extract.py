@@ -88,6 +88,7 @@ def cut(
     size: int,
     fill: Mapping[str, np.generic],
     memory_bytes: int,
+    block_bytes: int | None = None,
     retry: Callable[[Callable[[], None]], None] = lambda action: action(),
 ) -> Iterator[CutBlock]:
     """Cut square boxes out of the planes of one image.
@@ -106,6 +107,9 @@ def cut(
     memory_bytes
         Bound on the pixels that are held at a time, as far as one tile row
         permits.
+    block_bytes
+        Bound on the pixels of one plane of a block, as far as one cutout
+        permits; `BLOCK_BYTES` if `None`.
     retry
         Runs the decoding of a plane, and may run it again.
 
@@ -127,7 +131,7 @@ def cut(
             for y, x in zip(first_y[members].tolist(), first_x[members].tolist(), strict=True)
         ]
         canvas = _Canvas(image, strip, fill, boxes, retry)
-        n_block = max(1, BLOCK_BYTES // (4 * size * size))
+        n_block = max(1, (BLOCK_BYTES if block_bytes is None else block_bytes) // (4 * size * size))
         for start in range(0, len(members), n_block):
             block = members[start : start + n_block]
             yield _cut_block(canvas, block, boxes[start : start + n_block], first_y, first_x, size, fill)

@@ -32,6 +32,11 @@ __all__ = ("PatchCut",)
 PLACE_TOLERANCE_PIXELS = 0.01
 """How far discovery and an image's own projection may differ."""
 
+_COLUMNS = ("row", "ra", "dec", "size_pixels", "x", "y")
+_PIXEL_BYTES_IN_BLOCKS = 40
+"""Bytes for each pixel of a block of cutouts: its planes, what is worked out
+from them, and the block before it."""
+
 
 class PatchCut:
     """Cuts the targets of one patch, one band after another.
@@ -151,7 +156,7 @@ class PatchCut:
         for name, values in columns.items():
             writer.write(size, name, where, values)
         for number, band in enumerate(self._bands):
-            columns, kernels = self._empty_band(rows.num_rows)
+            columns, kernels = self._empty_band(rows.num_rows), _Kernels.none(self._psf_shape, rows.num_rows)
             if band not in self._inputs:
                 columns["band_status"][:] = tables.BAND_NO_DATASET
             elif (reader := self._readers.get(band)) is None:
@@ -159,7 +164,8 @@ class PatchCut:
             else:
                 place = _Place(x=x, y=y, first_x=first_x, first_y=first_y, size=size)
                 try:
-                    lost = self._fill_psf(reader, place, columns, kernels)
+                    kernels = self._fill_psf(reader, place, columns)
+                    lost = kernels.lost
                     for block in self._cut_band(band, reader, place, columns, lost):
                         for plane, pixels in block.pixels.items():
                             if plane in self._planes:
@@ -167,12 +173,17 @@ class PatchCut:
                 except CorruptInputError as error:
                     # What belongs to the whole image is damaged: its kernels.
                     self.damage.append(str(error))
-                    columns, kernels = self._empty_band(rows.num_rows)
+                    columns = self._empty_band(rows.num_rows)
+                    kernels = _Kernels.none(self._psf_shape, rows.num_rows)
                     columns["band_status"][:] = tables.BAND_READ_FAILED
             for name, values in columns.items():
                 writer.write(size, name, where, values, band=number)
             if "psf" in self._planes:
-                writer.write(size, "psf", where, kernels, band=number)
+                step = max(1, self._memory_bytes // 8 // kernels.distinct[0].nbytes)
+                for start in range(0, rows.num_rows, step):
+                    values = kernels.distinct[kernels.members[start : start + step]]
+                    part = slice(offset + start, offset + start + len(values))
+                    writer.write(size, "psf", part, values, band=number)
 
     def _positions(self, rows: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         x, y = rows.column("x").to_numpy(), rows.column("y").to_numpy()
@@ -190,13 +201,14 @@ class PatchCut:
             )
         return own_x, own_y
 
-    def _empty_band(self, n: int) -> tuple[dict[str, np.ndarray], np.ndarray]:
-        """Columns and kernels of a band that nothing is known of yet."""
+    @staticmethod
+    def _empty_band(n: int) -> dict[str, np.ndarray]:
+        """Columns of a band that nothing is known of yet."""
         columns: dict[str, np.ndarray] = {name: np.zeros(n, dtype) for name, dtype in BAND_COLUMNS.items()}
         columns["psf_fwhm"][:] = np.nan
         columns["psf_cell"] = np.full((n, 2), -1, dtype="i4")
         columns["inexact_psf_fraction"][:] = np.nan
-        return columns, np.full((n, *self._psf_shape), np.nan, dtype=np.float32)
+        return columns
 
     def _cut_band(
         self,
@@ -226,6 +238,7 @@ class PatchCut:
             size=place.size,
             fill=fill,
             memory_bytes=self._memory_bytes,
+            block_bytes=4 * (self._memory_bytes // (2 * _PIXEL_BYTES_IN_BLOCKS)),
             retry=self._retry,
         ):
             index, mask = block.index, block.pixels["mask"]
@@ -246,11 +259,11 @@ class PatchCut:
             yield block
 
     def _fill_psf(
-        self, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray], kernels: np.ndarray
-    ) -> np.ndarray:
-        """Fill in kernels and cells; tells whose kernel is damaged."""
+        self, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray]
+    ) -> _Kernels:
+        """Find kernels; fills what they and the cells tell."""
         if not reader.has_psf:
-            return np.zeros(len(kernels), dtype=bool)
+            return _Kernels.none(self._psf_shape, len(place.x))
         own_y, own_x = place.own_pixel()
         cells = reader.cell_of(place.first_y + own_y, place.first_x + own_x)
         distinct, members = np.unique(cells, axis=0, return_inverse=True)
@@ -263,12 +276,11 @@ class PatchCut:
         padded = np.zeros((len(found), *self._psf_shape), dtype=np.float32)
         padded[:, y0 : y0 + ky, x0 : x0 + kx] = found
         padded[~usable] = np.nan
-        kernels[:] = padded[members]
         columns["psf_valid"][:] = usable[members]
         columns["psf_cell"][:] = np.where(usable[members, None], cells, -1)
         columns["psf_fwhm"][:] = psf_fwhm(found, reader.wcs.pixel_scale_arcsec)[members]
         columns["n_cells"][:] = place.count_cells(reader)
-        return np.asarray(damaged[members])
+        return _Kernels(padded, members, damaged[members])
 
     def _read_kernels(self, reader: ImageReader, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Kernels of cells, shape ``(n, ky, kx)``, and which are damaged."""
@@ -282,6 +294,27 @@ class PatchCut:
             except CorruptInputError:
                 damaged[number] = True
         return kernels, damaged
+
+
+@dataclasses.dataclass(frozen=True)
+class _Kernels:
+    """PSF kernels of some targets."""
+
+    distinct: np.ndarray
+    """Kernels of the cells, shape ``(n_cells, ky, kx)``; NaN where there is
+    none."""
+
+    members: np.ndarray
+    """Which of them is each target's, shape ``(n,)``."""
+
+    lost: np.ndarray
+    """Whose kernel is damaged, shape ``(n,)``."""
+
+    @classmethod
+    def none(cls, shape: tuple[int, int], n: int) -> _Kernels:
+        """No kernels for so many targets."""
+        nothing = np.full((1, *shape), np.nan, dtype=np.float32)
+        return cls(nothing, np.zeros(n, dtype=np.intp), np.zeros(n, dtype=bool))
 
 
 @dataclasses.dataclass(frozen=True)
