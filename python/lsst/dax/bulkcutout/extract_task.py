@@ -129,7 +129,7 @@ class ExtractCutoutsTask(PipelineTask):
             SourceImage(
                 band=str(handle.ref.dataId["band"]),
                 dataset_id=str(handle.ref.id),
-                uri=handle.butler.getURI(handle.ref),
+                uri=self._retry(functools.partial(handle.butler.getURI, handle.ref)),
             )
             for handle in butlerQC.get(inputRefs.images)
         ]

@@ -103,7 +103,7 @@ class PatchCut:
             Raised if an image's projection contradicts discovery.
         """
         counts: Counter[int] = Counter()
-        for batch in read_targets(targets, patch):
+        for batch in read_targets(targets, patch, columns=["size_pixels"]):
             for value in pc.value_counts(batch.column("size_pixels")):
                 counts[value["values"].as_py()] += value["counts"].as_py()
         nothing = float("nan")
@@ -136,7 +136,7 @@ class PatchCut:
                     size, n, planes=kept, psf_shape=self._psf_shape if "psf" in self._planes else None
                 )
             written: Counter[int] = Counter()
-            for batch in read_targets(targets, patch):
+            for batch in read_targets(targets, patch, columns=_COLUMNS):
                 sizes = batch.column("size_pixels").to_numpy()
                 for size in np.unique(sizes).tolist():
                     rows = batch.filter(pa.array(sizes == size))
@@ -189,16 +189,24 @@ class PatchCut:
         x, y = rows.column("x").to_numpy(), rows.column("y").to_numpy()
         if self._wcs is None:
             return x, y
-        own_x, own_y = self._wcs.sky_to_pixel(rows.column("ra").to_numpy(), rows.column("dec").to_numpy())
-        with np.errstate(invalid="ignore"):
-            wrong = np.hypot(own_x - x, own_y - y) > PLACE_TOLERANCE_PIXELS
-        if wrong.any():
-            first = int(np.argmax(wrong))
-            raise InternalError(
-                f"{wrong.sum()} targets are elsewhere by the image's own projection than by the sky map's "
-                f"formula; the first is row {rows.column('row')[first]}: ({own_x[first]:.3f}, "
-                f"{own_y[first]:.3f}) and ({x[first]:.3f}, {y[first]:.3f}) px."
-            )
+        ra, dec = rows.column("ra").to_numpy(), rows.column("dec").to_numpy()
+        own_x, own_y = self._wcs.sky_to_pixel(ra, dec)
+        others = [("the sky map's formula", (x, y))]
+        others += [
+            (f"that of the image in {band}", reader.wcs.sky_to_pixel(ra, dec))
+            for band, reader in self._readers.items()
+            if reader.wcs != self._wcs
+        ]
+        for what, (other_x, other_y) in others:
+            with np.errstate(invalid="ignore"):
+                wrong = np.hypot(own_x - other_x, own_y - other_y) > PLACE_TOLERANCE_PIXELS
+            if wrong.any():
+                first = int(np.argmax(wrong))
+                raise InternalError(
+                    f"{wrong.sum()} targets are elsewhere by the image's own projection than by {what}; the "
+                    f"first is row {rows.column('row')[first]}: ({own_x[first]:.3f}, {own_y[first]:.3f}) and "
+                    f"({other_x[first]:.3f}, {other_y[first]:.3f}) px."
+                )
         return own_x, own_y
 
     @staticmethod
@@ -258,9 +266,7 @@ class PatchCut:
             block.pixels["mask"] = reencode_mask(mask, planes, self._mask_planes)
             yield block
 
-    def _fill_psf(
-        self, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray]
-    ) -> _Kernels:
+    def _fill_psf(self, reader: ImageReader, place: _Place, columns: dict[str, np.ndarray]) -> _Kernels:
         """Find kernels; fills what they and the cells tell."""
         if not reader.has_psf:
             return _Kernels.none(self._psf_shape, len(place.x))

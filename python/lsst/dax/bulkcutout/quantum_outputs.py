@@ -11,12 +11,17 @@ that this works in any job and however a run has ended.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
+import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from lsst.daf.butler import DatasetRef, Quantum, QuantumBackedButler
+import yaml
+
+from lsst.daf.butler import DatasetRef, LocationFactory, Quantum, QuantumBackedButler
 from lsst.daf.butler.datastore.record_data import DatastoreRecordData
+from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
 from .campaign import Campaign, write_atomically
@@ -117,6 +122,7 @@ def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
         ),
         dataset_types={node.name: node.dataset_type for node in graph.pipeline_graph.dataset_types.values()},
     ) as butler:
+        places = _input_places(campaign, quanta)
         stored = butler.stored_many([ref for quantum in quanta for ref in _wanted(quantum)])
         results = []
         for quantum in quanta:
@@ -132,13 +138,30 @@ def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
                     dataset_id=str(cutouts.id),
                     run=cutouts.run,
                     inputs={
-                        str(ref.id): butler.getURI(ref).ospath
+                        str(ref.id): places[ref.id]
                         for refs in quantum.inputs.values()
                         for ref in refs
+                        if ref.id in places
                     },
                 )
             )
     return results
+
+
+def _input_places(campaign: Campaign, quanta: Iterable[Quantum]) -> dict[uuid.UUID, str]:
+    """Where the inputs are, as their records say: a chain of datastores would
+    look for each file, and know no place for one that is missing.
+    """
+    datastores = yaml.safe_load(campaign.butler_config.read_text())["datastore"]["datastores"]
+    factories = {each["name"]: LocationFactory(each["root"]) for each in datastores}
+    places = {}
+    for quantum in quanta:
+        for name, data in quantum.datastore_records.items():
+            for dataset, tables in data.records.items():
+                for info in itertools.chain(*tables.values()):
+                    if isinstance(info, StoredFileInfo):
+                        places[dataset] = info.file_location(factories[name]).uri.ospath
+    return places
 
 
 def _wanted(quantum: Quantum) -> tuple[DatasetRef, DatasetRef]:

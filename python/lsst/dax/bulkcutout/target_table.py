@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -99,7 +99,9 @@ class TargetTableWriter:
         self._patches, self._sizes = 0, Counter()
 
 
-def read_targets(path: Path, patch: int | None = None) -> Iterator[pa.RecordBatch]:
+def read_targets(
+    path: Path, patch: int | None = None, *, columns: Sequence[str] | None = None
+) -> Iterator[pa.RecordBatch]:
     """Read targets of one tract.
 
     Parameters
@@ -108,6 +110,8 @@ def read_targets(path: Path, patch: int | None = None) -> Iterator[pa.RecordBatc
         Target file.
     patch
         Patch whose targets are wanted; all if `None`.
+    columns
+        Columns that are wanted; all if `None`.
 
     Yields
     ------
@@ -123,7 +127,8 @@ def read_targets(path: Path, patch: int | None = None) -> Iterator[pa.RecordBatc
     with pq.ParquetFile(path) as file:
         for group, (_, found) in enumerate(_places(file)):
             if patch is None or found == patch:
-                yield from file.read_row_group(group).combine_chunks().to_batches()
+                wanted = None if columns is None else list(columns)
+                yield from file.read_row_group(group, columns=wanted).combine_chunks().to_batches()
 
 
 def target_patches(path: Path) -> list[tuple[int, int]]:
