@@ -85,9 +85,8 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
     source = ButlerConfig(uri)
     root = source.configDir.geturl() if source.configDir is not None else uri
     formatters = {STORAGE_CLASS: f"{CutoutFormatter.__module__}.{CutoutFormatter.__qualname__}"}
-    children = _file_datastores(source["datastore"])
-    for child, name in zip(children, butler.get_datastore_names(), strict=True):
-        child["name"] = name
+    children = _file_datastores(source["datastore"], butler._datastore)
+    for child in children:
         child["root"] = str(child["root"]).replace("<butlerRoot>", root.rstrip("/"))
         child["constraints"] = {"reject": ["all"]}
         child["create"] = False
@@ -115,8 +114,12 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
     write_atomically(campaign.butler_config, yaml.safe_dump(config, sort_keys=True))
 
 
-def _file_datastores(config: Config) -> list[dict[str, Any]]:
-    """Configurations of the datastores that hold the source's files."""
+def _file_datastores(config: Config, datastore: Any) -> list[dict[str, Any]]:
+    """Configurations of the datastores that hold the source's files, each
+    with the name under which the records of its files are.
+    """
     if "datastores" in config:
-        return [part for child in config["datastores"] for part in _file_datastores(Config(child))]
-    return [Config(config).toDict()]
+        children = zip(config["datastores"], datastore.datastores, strict=True)
+        return [part for child, made in children for part in _file_datastores(Config(child), made)]
+    # What is in memory is in no other process's.
+    return [{**Config(config).toDict(), "name": datastore.name}] if "root" in config else []

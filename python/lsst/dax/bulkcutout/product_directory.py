@@ -42,7 +42,7 @@ def claim_product_directory(directory: Path, campaign: Campaign) -> None:
             pass
         contents = os.listdir(directory)
         owner = json.loads(claim.read_text()).get("campaign") if claim.exists() else None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         raise UserError(
             f"Request field 'output': {directory} cannot be used for the product ({error}). Name a directory "
             "that you may write to."
