@@ -30,6 +30,9 @@ __all__ = ("open_source", "write_campaign_butler")
 CHAINED = "lsst.daf.butler.datastores.chainedDatastore.ChainedDatastore"
 FILE = "lsst.daf.butler.datastores.fileDatastore.FileDatastore"
 
+# Some thousand lines: a second of Python, or a blink in C.
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 NOWHERE = ".bulkcutout/{run:/}/{datasetType}.{component:?}/{skymap:?}_{tract:?}_{patch:?}_{band:?}_{id}"
 """Where jobs look for their own outputs in the source: where none are.
 
@@ -111,7 +114,7 @@ def write_campaign_butler(campaign: Campaign, butler: Butler, uri: str) -> None:
         "datastore": {"cls": CHAINED, "datastores": [*children, own]},
     }
     campaign.root.mkdir(parents=True, exist_ok=True)
-    write_atomically(campaign.butler_config, yaml.safe_dump(config, sort_keys=True))
+    write_atomically(campaign.butler_config, yaml.dump(config, Dumper=_DUMPER, sort_keys=True))
 
 
 def _file_datastores(config: Config, datastore: Any) -> list[dict[str, Any]]:

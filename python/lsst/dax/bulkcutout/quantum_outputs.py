@@ -17,9 +17,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
-
-from lsst.daf.butler import DatasetRef, LocationFactory, Quantum, QuantumBackedButler
+from lsst.daf.butler import ButlerConfig, DatasetRef, LocationFactory, Quantum, QuantumBackedButler
 from lsst.daf.butler.datastore.record_data import DatastoreRecordData
 from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
@@ -76,8 +74,11 @@ def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
         from.
     """
     found = {(output.tract, output.patch): output for output in _read_registered(campaign)}
-    for path in campaign.graph_files():
-        for output in _read_attempt(campaign, path):
+    if not (graphs := campaign.graph_files()):
+        return dict(sorted(found.items()))
+    config = ButlerConfig(str(campaign.butler_config))
+    for path in graphs:
+        for output in _read_attempt(config, path):
             place = (output.tract, output.patch)
             if place not in found or not found[place].done:
                 found[place] = output
@@ -106,14 +107,14 @@ def _read_registered(campaign: Campaign) -> list[QuantumOutput]:
     return [QuantumOutput(**{**entry, "path": Path(entry["path"])}) for entry in entries]
 
 
-def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
+def _read_attempt(config: ButlerConfig, path: Path) -> list[QuantumOutput]:
     with mend_zipfile():
         graph = PredictedQuantumGraph.read_execution_quanta(str(path))
         quanta = list(graph.build_execution_quanta().values())
     inputs = [ref for quantum in quanta for refs in quantum.inputs.values() for ref in refs]
     outputs = [ref for quantum in quanta for refs in quantum.outputs.values() for ref in refs]
     with QuantumBackedButler.from_predicted(
-        str(campaign.butler_config),
+        config,
         predicted_inputs=[ref.id for ref in inputs],
         predicted_outputs=[ref.id for ref in outputs],
         dimensions=graph.pipeline_graph.universe,
@@ -122,7 +123,7 @@ def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
         ),
         dataset_types={node.name: node.dataset_type for node in graph.pipeline_graph.dataset_types.values()},
     ) as butler:
-        places = _input_places(campaign, quanta)
+        places = _input_places(butler, quanta)
         stored = butler.stored_many([ref for quantum in quanta for ref in _wanted(quantum)])
         results = []
         for quantum in quanta:
@@ -148,12 +149,12 @@ def _read_attempt(campaign: Campaign, path: Path) -> list[QuantumOutput]:
     return results
 
 
-def _input_places(campaign: Campaign, quanta: Iterable[Quantum]) -> dict[uuid.UUID, str]:
+def _input_places(butler: QuantumBackedButler, quanta: Iterable[Quantum]) -> dict[uuid.UUID, str]:
     """Where the inputs are, as their records say: a chain of datastores would
     look for each file, and know no place for one that is missing.
     """
-    datastores = yaml.safe_load(campaign.butler_config.read_text())["datastore"]["datastores"]
-    factories = {each["name"]: LocationFactory(each["root"]) for each in datastores}
+    roots = butler._datastore.roots
+    factories = {name: LocationFactory(root) for name, root in roots.items() if root is not None}
     places = {}
     for quantum in quanta:
         for name, data in quantum.datastore_records.items():
