@@ -27,6 +27,7 @@ def request(**fields: object) -> CutoutRequest:
             "collections": ["c"],
             "dataset_type": "deep_coadd",
             "size": 64,
+            "planes": ["image", "variance", "mask", "psf"],
             "output": "/out",
             **fields,
         }

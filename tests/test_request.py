@@ -58,7 +58,7 @@ def test_smallest_request_gets_the_documented_defaults() -> None:
     request = check_request(SMALLEST)
     assert request.schema_version == 1
     assert request.bands == "all"
-    assert request.planes == ("image", "variance", "mask", "psf")
+    assert request.planes == ("image", "mask")
     assert request.formats == ("hdf5",)
     assert request.skymap is None
     assert request.catalog.carry == ()

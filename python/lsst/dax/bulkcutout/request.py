@@ -21,6 +21,7 @@ from .request_file import read_mapping
 from .tables import in_band_order
 
 __all__ = (
+    "DEFAULT_PLANES",
     "FORMATS",
     "MAX_SIZE_PIXELS",
     "PLANES",
@@ -41,6 +42,9 @@ MAX_SIZE_PIXELS = 2000
 
 PLANES = ("image", "variance", "mask", "psf")
 """What can be delivered for a target."""
+
+DEFAULT_PLANES = ("image", "mask")
+"""What is delivered where the request does not say."""
 
 FORMATS = ("hdf5",)
 """File formats that a product can have."""
@@ -293,7 +297,7 @@ class CutoutRequest(_Part):
     """Side of the square cutouts: a whole number of pixels, or {column:
     NAME}."""
 
-    planes: Annotated[tuple[str, ...], BeforeValidator(_check_planes)] = PLANES
+    planes: Annotated[tuple[str, ...], BeforeValidator(_check_planes)] = DEFAULT_PLANES
     """Planes to deliver: a list with at least image or mask."""
 
     partition: Partition = Partition()

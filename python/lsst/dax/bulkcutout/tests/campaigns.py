@@ -67,6 +67,8 @@ def write_request(directory: Path, repo: SkyRepository, catalog: Path, /, **fiel
         "collections": [repo.collection],
         "dataset_type": repo.dataset_type,
         "size": 24,
+        # Four planes, because most tests look at them; users get fewer.
+        "planes": ["image", "variance", "mask", "psf"],
         "output": "out",
         **fields,
     }

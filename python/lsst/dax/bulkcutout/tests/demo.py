@@ -125,6 +125,7 @@ def make_demo(folder: Path) -> SkyRepository:
         "dataset_type": repository.dataset_type,
         "bands": "all",
         "size": _SIZE,
+        "planes": ["image", "variance", "mask", "psf"],
         "output": "out",
         "labels": {"survey": "Made-up sky", "instrument": "DemoCam", "release": "demo"},
     }
