@@ -59,6 +59,7 @@ LEVELS = {
     "extract": 1,
     "locate": 1,
     "masks": 1,
+    "psf_shift": 1,
     "skymap": 1,
     "spool": 1,
     "target_table": 1,

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import CorruptInputError, UserError, did_you_mean
 from ..masks import ALIASES
+from ..psf_shift import pixel_and_rest, shift_kernel
 from ..tables import BAND_STATUS, MaskPlane
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ("Cutout",)
 
+_PSF_PLACES = ("cell", "target")
 _OTHER_NAMES = ALIASES | {new: old for old, new in ALIASES.items()}
 
 
@@ -229,21 +231,39 @@ class Cutout:
             raise UserError(f"The masks have no plane {name}{hint}; the planes are {', '.join(bits)}.")
         return np.asarray((mask >> bits[known]) & 1 != 0)
 
-    def psf(self, band: str) -> np.ndarray:
+    def psf(self, band: str, at: str = "cell") -> np.ndarray:
         """Read the PSF of the target's cell.
 
         Parameters
         ----------
         band
             Name of the band.
+        at
+            ``cell`` for the kernel as it is stored, of a star in the middle
+            of a pixel; ``target`` for that of a star at `target_xy`, shifted
+            there by Lanczos-5 (see `~lsst.dax.bulkcutout.psf_shift`).
 
         Returns
         -------
         kernel
-            Shape ``(ky, kx)``, float32, its centre at ``[ky // 2, kx // 2]``;
-            NaN where the cell has none.
+            Shape ``(ky, kx)``, float32; NaN where the cell has none.  Its
+            element ``[ky // 2, kx // 2]`` belongs on the pixel that is nearest
+            to the target, ``floor(xy + 0.5)``; both have the same sum.
+
+        Raises
+        ------
+        UserError
+            Raised if the product has no PSF or no such band, or ``at`` is
+            something else.
         """
-        return self._plane("psf", "psf", band)
+        if at not in _PSF_PLACES:
+            hint = did_you_mean(at, _PSF_PLACES)
+            raise UserError(f"There is no PSF at {at!r}{hint}: at is {' or '.join(_PSF_PLACES)}.")
+        kernel = self._plane("psf", "psf", band)
+        if at == "cell":
+            return kernel
+        (_, dx), (_, dy) = (pixel_and_rest(place) for place in self.target_xy)
+        return shift_kernel(kernel, dy=dy, dx=dx).astype(np.float32)
 
     def valid_fraction(self, band: str) -> float:
         """Tell how much of the cutout has data.

@@ -235,6 +235,25 @@ class Cutouts(Sequence[Cutout]):
         """
         return [self[number] for number in self._rows().near(ra, dec, radius_arcsec)]
 
+    def psf(self, index: int, band: str, at: str = "cell") -> np.ndarray:
+        """Read the PSF of one cutout.
+
+        Parameters
+        ----------
+        index
+            Number of the cutout, as in ``cutouts[index]``.
+        band
+            Name of the band.
+        at
+            ``cell`` or ``target``: see `Cutout.psf`.
+
+        Returns
+        -------
+        kernel
+            Shape ``(ky, kx)``, float32; NaN where there is none.
+        """
+        return self[index].psf(band, at=at)
+
     def close(self) -> None:
         """Close all files; nothing can be read afterwards."""
         self._closed = True
