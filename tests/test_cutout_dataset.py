@@ -69,8 +69,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         CutoutDataset(tmp_path / "text")
     write(tmp_path / "newer")
     with h5py.File(tmp_path / "newer", "r+") as file:
-        file.attrs["schema_version"] = 2
-    with pytest.raises(CorruptInputError, match="not a cutout dataset of version 1"):
+        file.attrs["schema_version"] = 3
+    with pytest.raises(CorruptInputError, match="not a cutout dataset of version 2"):
         CutoutDataset(tmp_path / "newer")
     with pytest.raises(FileNotFoundError):
         CutoutDataset(tmp_path / "absent")

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-__all__ = ("Box", "first_pixel")
+__all__ = ("Box", "first_pixel", "hull", "visible_parts")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,46 @@ class Box:
         )
         return overlap if overlap.y0 < overlap.y1 and overlap.x0 < overlap.x1 else None
 
+    def minus(self, other: Box) -> list[Box]:
+        """Pixels of this box that another one does not have.
+
+        Parameters
+        ----------
+        other
+            Box in the same pixel frame.
+
+        Returns
+        -------
+        rest
+            Boxes that do not overlap, at most four; this box where the two
+            have nothing in common.
+        """
+        common = self.intersection(other)
+        if common is None:
+            return [self]
+        candidates = (
+            Box(y0=self.y0, y1=common.y0, x0=self.x0, x1=self.x1),
+            Box(y0=common.y1, y1=self.y1, x0=self.x0, x1=self.x1),
+            Box(y0=common.y0, y1=common.y1, x0=self.x0, x1=common.x0),
+            Box(y0=common.y0, y1=common.y1, x0=common.x1, x1=self.x1),
+        )
+        return [box for box in candidates if box.y0 < box.y1 and box.x0 < box.x1]
+
+    def shifted(self, y: int, x: int) -> Box:
+        """Move the box to another frame.
+
+        Parameters
+        ----------
+        y, x
+            Whole pixels to add.
+
+        Returns
+        -------
+        box
+            A box of the same shape.
+        """
+        return Box(y0=self.y0 + y, y1=self.y1 + y, x0=self.x0 + x, x1=self.x1 + x)
+
     def slices(self, within: Box) -> tuple[slice, slice]:
         """Index of this box in an array that covers another one.
 
@@ -77,6 +118,56 @@ class Box:
             slice(self.y0 - within.y0, self.y1 - within.y0),
             slice(self.x0 - within.x0, self.x1 - within.x0),
         )
+
+
+def hull(boxes: Iterable[Box | None]) -> Box | None:
+    """The smallest box that holds several.
+
+    Parameters
+    ----------
+    boxes
+        Boxes in one pixel frame; `None` counts for nothing.
+
+    Returns
+    -------
+    hull
+        `None` if there are none.
+    """
+    there = [box for box in boxes if box is not None]
+    if not there:
+        return None
+    return Box(
+        y0=min(box.y0 for box in there),
+        y1=max(box.y1 for box in there),
+        x0=min(box.x0 for box in there),
+        x1=max(box.x1 for box in there),
+    )
+
+
+def visible_parts(box: Box, images: Sequence[Box]) -> list[list[Box]]:
+    """Which pixels of a box each of several images gives.
+
+    Parameters
+    ----------
+    box
+        Pixels that are wanted.
+    images
+        Pixels that the images have; they may overlap, and the first that has
+        a pixel gives it.
+
+    Returns
+    -------
+    parts
+        For each image the boxes that it gives, which do not overlap; none
+        where others give everything.
+    """
+    parts: list[list[Box]] = []
+    left = [box]
+    for image in images:
+        found = (piece.intersection(image) for piece in left)
+        parts.append([piece for piece in found if piece is not None])
+        left = [rest for piece in left for rest in piece.minus(image)]
+    return parts
 
 
 def first_pixel(position: Any, size: Any) -> np.ndarray:

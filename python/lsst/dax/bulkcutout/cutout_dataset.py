@@ -24,6 +24,7 @@ bytes; masks, which almost vanish when compressed, are chunked by cutout.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,12 +35,12 @@ import numpy as np
 
 from .errors import CorruptInputError
 from .masks import NO_DATA
-from .tables import MaskPlane
+from .tables import MaskPlane, NeighborInput
 
 __all__ = ("BAND_COLUMNS", "ROW_COLUMNS", "CutoutDataset", "CutoutDatasetWriter")
 
 SCHEMA = "bulkcutout-cutouts"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 ROW_COLUMNS: dict[str, Any] = {"row": "i8", "x": "f8", "y": "f8", "x0": "i4", "y0": "i4"}
 """Columns with one value a target."""
@@ -52,6 +53,8 @@ BAND_COLUMNS: dict[str, Any] = {
     "psf_valid": "?",
     "inexact_psf_fraction": "f4",
     "n_cells": "i2",
+    "n_patches": "i2",
+    "stitched": "?",
 }
 """Columns with one value a target and band; ``psf_cell`` (y, x) is beside
 them with a third axis of two."""
@@ -78,6 +81,8 @@ class CutoutDatasetWriter:
     wcs
         Terms of the tract's projection: ``crval``, ``crpix`` (zero-based
         tract pixels) and ``cd``.
+    neighbors
+        Images of other patches that may have given pixels.
     """
 
     def __init__(
@@ -91,6 +96,7 @@ class CutoutDatasetWriter:
         inputs: Sequence[str],
         backgrounds: Sequence[str],
         wcs: Mapping[str, Any],
+        neighbors: Sequence[NeighborInput] = (),
     ) -> None:
         self._n_bands = len(bands)
         self._no_data = next(1 << plane.bit for plane in mask_planes if plane.name == NO_DATA)
@@ -106,6 +112,7 @@ class CutoutDatasetWriter:
                 "mask_planes": json.dumps(planes),
                 "inputs": json.dumps(list(inputs)),
                 "backgrounds": json.dumps(list(backgrounds)),
+                "neighbors": json.dumps([dataclasses.astuple(each) for each in neighbors]),
                 **{name: np.asarray(value, dtype=np.float64) for name, value in wcs.items()},
             }
         )
@@ -209,6 +216,7 @@ class CutoutDataset:
         self.mask_planes = tuple(MaskPlane(**plane) for plane in json.loads(attributes["mask_planes"]))
         self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
         self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
+        self.neighbors = tuple(NeighborInput(*each) for each in json.loads(attributes["neighbors"]))
         self.crval = np.array(attributes["crval"])
         self.crpix = np.array(attributes["crpix"])
         self.cd = np.array(attributes["cd"])

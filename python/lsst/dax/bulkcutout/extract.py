@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from .boxes import Box
+from .boxes import Box, hull
 from .errors import CorruptInputError
 
 __all__ = ("CutBlock", "PixelSource", "cut", "psf_fwhm")
@@ -90,6 +90,7 @@ def cut(
     memory_bytes: int,
     block_bytes: int | None = None,
     retry: Callable[[Callable[[], None]], None] = lambda action: action(),
+    clips: Sequence[Box] | None = None,
 ) -> Iterator[CutBlock]:
     """Cut square boxes out of the planes of one image.
 
@@ -112,25 +113,31 @@ def cut(
         permits; `BLOCK_BYTES` if `None`.
     retry
         Runs the decoding of a plane, and may run it again.
+    clips
+        For each target the only pixels that are wanted; all if `None`.
 
     Yields
     ------
     block
         Some of the cutouts; every target is in one block.
     """
-    tops = np.maximum(first_y, image.bbox.y0)
-    bottoms = np.minimum(first_y + size, image.bbox.y1)
+    limit = image.bbox
+    y0, y1 = np.maximum(first_y, limit.y0), np.minimum(first_y + size, limit.y1)
+    x0, x1 = np.maximum(first_x, limit.x0), np.minimum(first_x + size, limit.x1)
+    if clips is not None:
+        edges = np.array([(clip.y0, clip.y1, clip.x0, clip.x1) for clip in clips]).reshape(-1, 4)
+        y0, y1 = np.maximum(y0, edges[:, 0]), np.minimum(y1, edges[:, 1])
+        x0, x1 = np.maximum(x0, edges[:, 2]), np.minimum(x1, edges[:, 3])
     tile_rows = image.tile_shape[0]
     width = image.bbox.shape[1]
     strip_rows = max(size + 2 * tile_rows, memory_bytes // (2 * 4 * width * max(1, len(fill))))
-    for members in _strips(tops, bottoms, strip_rows):
-        y0, y1 = int(tops[members].min()), int(bottoms[members].max())
-        strip = Box(y0=y0, y1=y1, x0=image.bbox.x0, x1=image.bbox.x1).intersection(image.bbox)
+    for members in _strips(y0, y1, strip_rows):
+        corners = (edge[members].tolist() for edge in (y0, y1, x0, x1))
         boxes = [
-            Box(y0=y, y1=y + size, x0=x, x1=x + size).intersection(image.bbox)
-            for y, x in zip(first_y[members].tolist(), first_x[members].tolist(), strict=True)
+            Box(y0=a, y1=b, x0=c, x1=d) if a < b and c < d else None
+            for a, b, c, d in zip(*corners, strict=True)
         ]
-        canvas = _Canvas(image, strip, fill, boxes, retry)
+        canvas = _Canvas(image, hull(boxes), fill, boxes, retry)
         n_block = max(1, (BLOCK_BYTES if block_bytes is None else block_bytes) // (4 * size * size))
         for start in range(0, len(members), n_block):
             block = members[start : start + n_block]

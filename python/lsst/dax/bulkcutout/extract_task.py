@@ -14,6 +14,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
+from lsst.daf.butler import DataCoordinate
 from lsst.pex.config import Field, ListField
 from lsst.pipe.base import (
     InputQuantizedConnection,
@@ -25,12 +28,14 @@ from lsst.pipe.base import (
 )
 from lsst.pipe.base import connectionTypes as cT
 from lsst.resources import ResourcePath
+from lsst.sphgeom import ConvexPolygon, LonLat
 
 from .campaign import Plan
 from .cutout_formatter import STORAGE_CLASS, CutoutStream
 from .errors import CorruptInputError, InternalError
-from .patch_cut import PatchCut
+from .patch_cut import NeighborImage, PatchCut
 from .readers import ImageReader, open_image
+from .tables import NeighborInput
 from .target_table import sha256_of
 
 __all__ = ("ExtractCutoutsConfig", "ExtractCutoutsConnections", "ExtractCutoutsTask", "SourceImage")
@@ -46,10 +51,17 @@ class ExtractCutoutsConnections(
     dimensions=("skymap", "tract", "patch"),
     defaultTemplates={"datasetType": "deep_coadd"},
 ):
-    """Images of one patch in, a cutout dataset out."""
+    """Images of one patch in, a cutout dataset out.
+
+    Notes
+    -----
+    Among the images are those of neighbouring patches, in quanta whose
+    cutouts leave the images of their own.  They are told apart by data ID: a
+    second connection of the same dataset type would be given all of them too.
+    """
 
     images = cT.Input(
-        doc="Coadded images of the patch, one for each band.",
+        doc="Coadded images of the patch and of neighbours that its cutouts reach, one for each band.",
         name="{datasetType}",
         storageClass="CellCoadd",
         dimensions=("skymap", "tract", "patch", "band"),
@@ -100,6 +112,13 @@ class SourceImage:
     uri: ResourcePath
     """Where the file is."""
 
+    neighbor: int | None = None
+    """Patch identifier, if it is another patch than the targets'."""
+
+    corners: tuple[np.ndarray, np.ndarray] | None = None
+    """Right ascensions and declinations of the corners of that patch, ICRS
+    degrees; `None` if they are not known."""
+
 
 class ExtractCutoutsTask(PipelineTask):
     """Cuts all targets of a patch out of all its images."""
@@ -125,16 +144,20 @@ class ExtractCutoutsTask(PipelineTask):
         outputRefs
             The cutout dataset.
         """
-        images = [
-            SourceImage(
-                band=str(handle.ref.dataId["band"]),
-                dataset_id=str(handle.ref.id),
-                uri=self._retry(functools.partial(handle.butler.getURI, handle.ref)),
-            )
-            for handle in butlerQC.get(inputRefs.images)
-        ]
         data_id = butlerQC.quantum.dataId
         assert data_id is not None
+        images = []
+        for handle in butlerQC.get(inputRefs.images):
+            ref, is_home = handle.ref, handle.ref.dataId["patch"] == data_id["patch"]
+            images.append(
+                SourceImage(
+                    band=str(ref.dataId["band"]),
+                    dataset_id=str(ref.id),
+                    uri=self._retry(functools.partial(handle.butler.getURI, ref)),
+                    neighbor=None if is_home else int(ref.dataId["patch"]),
+                    corners=None if is_home else _corners(ref.dataId),
+                )
+            )
         stream = CutoutStream(
             functools.partial(self.extract, images, tract=int(data_id["tract"]), patch=int(data_id["patch"]))
         )
@@ -151,7 +174,7 @@ class ExtractCutoutsTask(PipelineTask):
         Parameters
         ----------
         images
-            Images of the patch.
+            Images of the patch, and of neighbours.
         path
             File to write.
         tract, patch
@@ -170,16 +193,22 @@ class ExtractCutoutsTask(PipelineTask):
         plan, targets = self._plan(tract)
         with contextlib.ExitStack() as stack:
             readers: dict[str, ImageReader] = {}
+            neighbors: list[NeighborImage] = []
             for image in sorted(images, key=lambda image: image.band):
-                if (reader := self._open(image, stack)) is not None:
+                reader = self._open(image, stack)
+                if image.neighbor is not None:
+                    source = NeighborInput(image.neighbor, image.band, image.dataset_id)
+                    neighbors.append(NeighborImage(source, reader, image.corners))
+                elif reader is not None:
                     readers[image.band] = reader
             patch_cut = PatchCut(
                 plan.bands,
-                {image.band: image.dataset_id for image in images},
+                {image.band: image.dataset_id for image in images if image.neighbor is None},
                 readers,
                 planes=tuple(self.config.planes),
                 memory_bytes=self.config.max_memory_mb * 1024 * 1024 // 2,
                 retry=self._retry,
+                neighbors=neighbors,
             )
             rows = patch_cut.write(path, targets, tract=tract, patch=patch)
         self.metadata["rows"] = rows
@@ -190,7 +219,7 @@ class ExtractCutoutsTask(PipelineTask):
             self.log.warning("%s", message)
         self.log.info(
             "Cut %d targets of tract %d, patch %d, from %d images in %.1f s.",
-            rows, tract, patch, len(readers), self.metadata["seconds"],
+            rows, tract, patch, len(images), self.metadata["seconds"],
         )  # fmt: skip
 
     def _plan(self, tract: int) -> tuple[Plan, Path]:
@@ -215,7 +244,8 @@ class ExtractCutoutsTask(PipelineTask):
         try:
             return self._retry(attempt)
         except CorruptInputError as error:
-            self.log.warning("Band %s is lost: %s", image.band, error)
+            whose = "" if image.neighbor is None else f" of patch {image.neighbor}"
+            self.log.warning("Band %s%s is lost: %s", image.band, whose, error)
             return None
 
     def _retry(self, action: Callable[[], T]) -> T:
@@ -231,3 +261,15 @@ class ExtractCutoutsTask(PipelineTask):
                 self.log.warning("Try %d of %d failed: %s", attempt, READ_TRIES, error)
                 time.sleep(RETRY_WAIT_S * attempt)
         raise AssertionError("unreachable")
+
+
+def _corners(data_id: DataCoordinate) -> tuple[np.ndarray, np.ndarray] | None:
+    """Corners of a patch, as its record has them; ICRS degrees."""
+    region = data_id.region if data_id.hasRecords() else None
+    if not isinstance(region, ConvexPolygon):
+        return None
+    corners = [LonLat(vertex) for vertex in region.getVertices()]
+    return (
+        np.array([corner.getLon().asDegrees() for corner in corners]),
+        np.array([corner.getLat().asDegrees() for corner in corners]),
+    )

@@ -165,7 +165,9 @@ class Repackager:
                     delivered = (status == tables.BAND_OK).any(axis=1)
                     if delivered.any():
                         provenance.append(
-                            PatchProvenance(file.tract, piece.patch, source.inputs, source.backgrounds)
+                            PatchProvenance(
+                                file.tract, piece.patch, source.inputs, source.backgrounds, source.neighbors
+                            )
                         )
                 selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))

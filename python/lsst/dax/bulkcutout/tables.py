@@ -30,6 +30,7 @@ __all__ = (
     "READ_FAILED",
     "STATUS",
     "MaskPlane",
+    "NeighborInput",
     "carried_fields",
     "field_description",
     "field_unit",
@@ -98,6 +99,20 @@ class MaskPlane:
 
     description: str = ""
     """What a set bit means."""
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class NeighborInput:
+    """An image of another patch that may have given pixels."""
+
+    patch: int
+    """Patch identifier; the tract is the cutouts' own."""
+
+    band: str
+    """Band."""
+
+    dataset_id: str
+    """Identifier (UUID) of the dataset."""
 
 
 def in_band_order(bands: Iterable[str]) -> tuple[str, ...]:

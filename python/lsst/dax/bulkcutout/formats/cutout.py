@@ -280,6 +280,41 @@ class Cutout:
         """
         return float(self._value("images/valid_fraction", self._band(band)))
 
+    def n_patches(self, band: str) -> int:
+        """Tell how many patches gave pixels.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        n_patches
+            0 where there is no image; above 1 where a cutout that leaves the
+            image of its patch was completed from neighbours.
+        """
+        if "images/n_patches" in self._reader:
+            return int(self._value("images/n_patches", self._band(band)))
+        # Files of the first version: no cutout was ever completed.
+        return int(self.valid_fraction(band) > 0)
+
+    def stitched(self, band: str) -> bool:
+        """Tell whether pixels are from images of other patches.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        stitched
+            Whether any pixel is not from the target's own patch.
+        """
+        number = self._band(band)
+        return "images/stitched" in self._reader and bool(self._value("images/stitched", number))
+
     @property
     def _reader(self) -> HDF5Reader:
         return self._files.reader(self._file)

@@ -174,11 +174,27 @@ class HDF5Writer:
             ("background", [patch.backgrounds for patch in patches]),
         ):
             self._create_constant(f"provenance/{name}", np.array(texts, dtype=str).reshape(shape))
+        self._create_neighbors()
         self._file["wcs"].attrs["ctype"] = ["RA---TAN", "DEC--TAN"]
         self._file["wcs"].attrs["radesys"] = "ICRS"
         for column in self._layout.columns.values():
             if column.path not in self._text:
                 self._create_column(column)
+
+    def _create_neighbors(self) -> None:
+        """Write which images of other patches may have given pixels."""
+        table = [(patch, each) for patch in self._layout.provenance for each in patch.neighbors]
+        for name, numbers in (
+            ("tract", [patch.tract for patch, _ in table]),
+            ("patch", [patch.patch for patch, _ in table]),
+            ("neighbor", [each.patch for _, each in table]),
+        ):
+            self._create_constant(f"provenance/neighbors/{name}", np.array(numbers, "<i4"))
+        for name, texts in (
+            ("band", [each.band for _, each in table]),
+            ("dataset_uuid", [each.dataset_id for _, each in table]),
+        ):
+            self._create_constant(f"provenance/neighbors/{name}", np.array(texts, dtype=str))
 
     def _create_constant(self, path: str, value: Any) -> None:
         assert self._file is not None

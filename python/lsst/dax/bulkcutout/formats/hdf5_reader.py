@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import CorruptInputError, UserError
 from ..tables import MaskPlane
-from .layout import SCHEMA_VERSION, WRITER_VERSION
+from .layout import READABLE_VERSIONS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -172,13 +172,13 @@ class HDF5Reader:
     def _check_version(self) -> None:
         if "meta/schema_version" not in self:
             raise CorruptInputError(f"{self.path} is not a file of cutouts: it has no meta/schema_version.")
-        for name, known in (("schema_version", SCHEMA_VERSION), ("writer_version", WRITER_VERSION)):
+        for name, known in (("schema_version", (SCHEMA_VERSION,)), ("writer_version", READABLE_VERSIONS)):
             version = self.meta(name)
-            if version != known:
+            if version not in known:
                 self.close()
                 raise UserError(
-                    f"{self.path} has {name} {version!r}, this version of dax_bulkcutout reads {known!r}:"
-                    " a newer version wrote the file, and reads it."
+                    f"{self.path} has {name} {version!r}, this version of dax_bulkcutout reads"
+                    f" {' and '.join(map(repr, known))}: a newer version wrote the file, and reads it."
                 )
 
     def _dataset(self, path: str) -> h5py.Dataset:

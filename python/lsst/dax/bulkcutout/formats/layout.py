@@ -22,10 +22,11 @@ from ..masks import mask_dtype
 from ..tables import CARRIED_PREFIX, field_description, field_unit
 
 if TYPE_CHECKING:
-    from ..tables import MaskPlane
+    from ..tables import MaskPlane, NeighborInput
 
 __all__ = (
     "HEALPIX_ORDER",
+    "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "WRITER_VERSION",
     "Column",
@@ -38,8 +39,12 @@ __all__ = (
 SCHEMA_VERSION = "1.0"
 """Version of the DMTN-326 model."""
 
-WRITER_VERSION = "1"
+WRITER_VERSION = "2"
 """Version of what this package adds to the model."""
+
+READABLE_VERSIONS = ("1", "2")
+"""Versions that can be read; what is new in a later one is missing in files
+of an earlier one."""
 
 HEALPIX_ORDER = 4
 """``nside = 16``, the value that MultimodalUniverse asks for."""
@@ -81,6 +86,9 @@ class PatchProvenance:
     backgrounds: tuple[str, ...]
     """Background model that the image of each band has subtracted; empty text
     where there is no image, or it does not say."""
+
+    neighbors: tuple[NeighborInput, ...] = ()
+    """Images of other patches that cutouts may be completed from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -265,7 +273,15 @@ _BAND_COLUMNS = (
     Column("images/psf_valid", _BOOL, (), "", "Whether the target's cell has a PSF."),
     Column("images/psf_cell", _I4, (2,), "", "Cell (y, x) of the PSF in its patch; -1 outside."),
     Column("images/inexact_psf_fraction", _F4, (), "", "Fraction of the pixels that are INEXACT_PSF."),
-    Column("images/n_cells", _I2, (), "", "Number of cells in the cutout: the PSF jumps between them."),
+    Column(
+        "images/n_cells",
+        _I2,
+        (),
+        "",
+        "Number of cells of the patch's own image in the cutout: the PSF jumps between them.",
+    ),
+    Column("images/n_patches", _I2, (), "", "Number of patches whose images give pixels of the cutout."),
+    Column("images/stitched", _BOOL, (), "", "Whether images of other patches give some of the pixels."),
 )
 
 _WCS_COLUMNS = (

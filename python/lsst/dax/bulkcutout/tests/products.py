@@ -357,6 +357,7 @@ class SmallProduct:
                 columns["images/band_present"][here] = image is not None
                 columns["images/band_status"][here] = 0 if image else 1
                 columns["images/pixel_scale"][here] = 0.2
+                columns["images/n_patches"][here] = image is not None
                 pixels = image.cut(first_x, first_y, size) if image else None
                 planes = zip(("flux", "variance", "mask"), pixels or (np.nan, np.nan, 1), strict=True)
                 for plane, values in planes:
