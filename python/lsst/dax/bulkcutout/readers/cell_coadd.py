@@ -17,9 +17,10 @@ from ..errors import UserError
 from .celestial import tangent_wcs
 from .cell_coadd_tree import CellCoaddTree, PsfNode
 from .cell_psf import CellPsf
+from .fits_extension import Extension
 from .fits_file import FitsFile
 from .fits_header import FitsHeader
-from .images_archive import Extension, ImagesArchive, schema_of
+from .images_archive import ImagesArchive, schema_of
 from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
 from .pixel_plane import PixelPlane
 from .tiles import TileGrid, TileReader

@@ -20,10 +20,10 @@ import numpy as np
 from ..boxes import Box, first_pixel
 from ..errors import CorruptInputError
 from .cell_coadd_tree import PsfNode
+from .fits_extension import Extension
 from .fits_file import BLOCK
 from .fits_table import FitsTable
 from .gzip_tile import gunzip, pixels_of
-from .images_archive import Extension
 
 __all__ = ("CellPsf",)
 

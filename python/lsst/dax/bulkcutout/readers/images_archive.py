@@ -10,38 +10,24 @@ there is to know about a file takes three short reads.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterator
 
 import pydantic
 
 from ..errors import UserError
+from .fits_extension import Extension
 from .fits_file import BLOCK, FitsFile
 from .fits_header import FitsHeader
 from .fits_table import FitsTable
 
-__all__ = ("Extension", "ImagesArchive", "schema_of")
+__all__ = ("ImagesArchive", "schema_of")
 
 CONTAINER_VERSION = 1
 """The value of FMTVER that is understood here."""
 
 _SCHEMA = re.compile(r"https?://.+/schemas/(?P<name>[^/]+)-(?P<version>\d+(\.\d+)*)")
 _SOURCE = re.compile(r"fits:(?P<name>[\w/\-]+)(,(?P<version>\d+))?(\[\d+\])?")
-
-
-@dataclasses.dataclass(frozen=True)
-class Extension:
-    """One HDU of an archive."""
-
-    name: str
-    """EXTNAME, upper case."""
-
-    number: int
-    """Zero-based number of the HDU in the file."""
-
-    header: FitsHeader
-    """Its cards."""
 
 
 def schema_of(header: FitsHeader) -> tuple[str, str] | None:

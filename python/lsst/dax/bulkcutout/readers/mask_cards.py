@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from ..errors import UserError
 from ..tables import MaskPlane
-from .images_archive import Extension
+from .fits_extension import Extension
 
 __all__ = ("BITS_PER_MASK_HDU", "read_mask_planes")
 

@@ -16,8 +16,8 @@ import numpy as np
 
 __all__ = ("DITHERS", "dequantize")
 
-DITHERS = ("NO_DITHER", "SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
-"""Values of ZQUANTIZ."""
+DITHERS = ("NO_DITHER", "NONE", "SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
+"""Values of ZQUANTIZ; the second is an older name of the first."""
 
 _N_RANDOM = 10_000
 _EXACT_ZERO = -2147483646
@@ -48,7 +48,7 @@ def dequantize(
         do.
     """
     pixels = stored.astype(np.float64)
-    if dither != "NO_DITHER":
+    if dither.startswith("SUBTRACTIVE"):
         pixels -= _random(len(stored), (seed - 1) % _N_RANDOM)
         pixels += 0.5
     with np.errstate(all="ignore"):

@@ -12,17 +12,20 @@ astropy and CFITSIO itself let it.)
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-__all__ = ("MOST_BLOCK_PIXELS", "unrice")
+__all__ = ("MOST_BLOCK_PIXELS", "PIXEL_TYPES", "unrice")
 
 MOST_BLOCK_PIXELS = 1024
 """Largest block size that is taken for one; 16 and 32 are in use."""
 
-_PIXEL_BYTES = 4
+PIXEL_TYPES: dict[int, np.dtype[Any]] = {1: np.dtype("u1"), 2: np.dtype("i2"), 4: np.dtype("i4")}
+"""Type of the integers by their number of bytes (BYTEPIX)."""
 
 
-def unrice(packed: bytes, *, n_pixels: int, block_pixels: int) -> np.ndarray:
+def unrice(packed: bytes, *, n_pixels: int, block_pixels: int, pixel_bytes: int = 4) -> np.ndarray:
     """Undo Rice compression.
 
     Parameters
@@ -33,12 +36,14 @@ def unrice(packed: bytes, *, n_pixels: int, block_pixels: int) -> np.ndarray:
         Number of pixels in it.
     block_pixels
         Pixels that share a code (BLOCKSIZE).
+    pixel_bytes
+        One of `PIXEL_TYPES`.
 
     Returns
     -------
     pixels
-        Int32, shape ``(n_pixels,)``. Without a checksum in the format,
-        most damage shows as other values.
+        Integers of that type, shape ``(n_pixels,)``. Without a checksum in
+        the format, most damage shows as other values.
 
     Raises
     ------
@@ -55,9 +60,9 @@ def unrice(packed: bytes, *, n_pixels: int, block_pixels: int) -> np.ndarray:
     padded = np.frombuffer(packed + padding, dtype=np.uint8)
     try:
         plain: bytes = _compression.decompress_rice_1_c(
-            padded[: len(packed)], block_pixels, _PIXEL_BYTES, n_pixels
+            padded[: len(packed)], block_pixels, pixel_bytes, n_pixels
         )
     except _compression.CfitsioException as error:
         raise ValueError(str(error)) from None
-    pixels: np.ndarray = np.frombuffer(plain, dtype=np.int32)
+    pixels: np.ndarray = np.frombuffer(plain, dtype=PIXEL_TYPES[pixel_bytes])
     return pixels

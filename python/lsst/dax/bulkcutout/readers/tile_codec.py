@@ -13,19 +13,29 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ..errors import CorruptInputError, UserError
+from .fits_extension import Extension
 from .fits_table import FitsTable
 from .gzip_tile import gunzip, pixels_of
-from .images_archive import Extension
+from .hcompress_tile import unhcompress
+from .plio_tile import unplio
 from .quantized import DITHERS, dequantize
-from .rice_tile import MOST_BLOCK_PIXELS, unrice
+from .rice_tile import MOST_BLOCK_PIXELS, PIXEL_TYPES, unrice
 
 __all__ = ("Store", "TileCodec")
 
-_CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "RICE_ONE")
+_CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "RICE_ONE", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
+_INTEGERS: dict[int, np.dtype[Any]] = {
+    1: np.dtype("u1"),
+    2: np.dtype("i2"),
+    4: np.dtype("i4"),
+    8: np.dtype("i8"),
+}
+_FLOATS: dict[int, np.dtype[Any]] = {4: np.dtype("f4"), 8: np.dtype("f8")}
 _COMMON_BLANK = -2147483647
 """What writers that leave out ZBLANK use."""
 
@@ -66,6 +76,8 @@ class TileCodec:
         self._dtype = dtype
         header, name = extension.header, extension.name
         self._codec = self._known("ZCMPTYPE", header.text("ZCMPTYPE"), _CODECS)
+        self.is_unsigned = self._codec == "PLIO_1"
+        """Whether the compression is one for unsigned integers."""
         if header.integer("NAXIS2") != n_tiles:
             raise self._file.corrupt(f"{name} has {header.integer('NAXIS2')} tiles instead of {n_tiles}")
         self._table = FitsTable(header)
@@ -78,31 +90,33 @@ class TileCodec:
             if store.name in columns:
                 filled = self._table.in_heap(store.name) & (self._table.rows[store.name][:, 0] > 0)
                 self.stores[filled & (self.stores == Store.NOWHERE)] = store
-        self._is_quantized = "ZSCALE" in columns or "ZSCALE" in header.values
+        self._is_quantized = dtype.kind == "f" and ("ZSCALE" in columns or "ZSCALE" in header.values)
         if self._is_quantized:
             self._dither = self._known("ZQUANTIZ", header.text("ZQUANTIZ", "NO_DITHER"), DITHERS)
             self._seed = header.integer("ZDITHER0", 1, minimum=1)
+        elif dtype.kind == "f" and not self._codec.startswith(("GZIP", "NOCOMPRESS")):
+            raise self._file.corrupt(f"{name} has no ZSCALE, and {self._codec} holds whole numbers only")
         if self._codec.startswith("RICE"):
-            if dtype.kind == "f" and not self._is_quantized:
-                raise self._file.corrupt(f"{name} has no ZSCALE, and {self._codec} holds whole numbers only")
             self._block_pixels = self._parameter("BLOCKSIZE", 32)
-            if not 1 <= self._block_pixels <= MOST_BLOCK_PIXELS or self._parameter("BYTEPIX", 4) != 4:
+            self._pixel_bytes = self._parameter("BYTEPIX", 4)
+            if not 1 <= self._block_pixels <= MOST_BLOCK_PIXELS or self._pixel_bytes not in PIXEL_TYPES:
                 raise self._file.corrupt(f"{name} has no known BLOCKSIZE and BYTEPIX of Rice compression")
 
-    def read(self, first: int, n_pixels: Sequence[int]) -> list[np.ndarray]:
+    def read(self, first: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
         """Pixels of tiles that are stored side by side in the same way.
 
         Parameters
         ----------
         first
             Number of the first tile.
-        n_pixels
-            Pixels in each of them.
+        shapes
+            Rows and columns of each of them.
 
         Returns
         -------
         pixels
-            One array for each tile, shape ``(n_pixels,)``.
+            One array for each tile, of its shape: integers as they are
+            stored, or floats with NaN where there are none.
 
         Raises
         ------
@@ -114,31 +128,23 @@ class TileCodec:
         store = Store(self.stores[first])
         if store is Store.NOWHERE:
             raise self._damaged("it has no bytes, or bytes outside the HDU")
-        contents = self._table.cells(store.name, first, first + len(n_pixels))
+        contents = self._table.cells(store.name, first, first + len(shapes))
+        tiles = []
         try:
-            if store is Store.COMPRESSED_DATA:
-                return [
-                    self._decode(number, content, n)
-                    for number, (content, n) in enumerate(zip(contents, n_pixels, strict=True), start=first)
-                ]
-            if store is Store.GZIP_COMPRESSED_DATA:
-                contents = [
-                    gunzip(content, most_bytes=n * self._dtype.itemsize)
-                    for content, n in zip(contents, n_pixels, strict=True)
-                ]
-            return [
-                self._plain(content, self._dtype, n) for content, n in zip(contents, n_pixels, strict=True)
-            ]
+            for number, (content, shape) in enumerate(zip(contents, shapes, strict=True), start=first):
+                if store is Store.COMPRESSED_DATA:
+                    pixels = self._decode(number, content, shape)
+                else:
+                    if store is Store.GZIP_COMPRESSED_DATA:
+                        content = gunzip(content, most_bytes=8 * shape[0] * shape[1])
+                    pixels = _plain(content, shape[0] * shape[1], is_float=self._dtype.kind == "f")
+                tiles.append(pixels.reshape(shape))
         except ValueError as error:
             raise self._damaged(str(error)) from None
+        return tiles
 
-    def _decode(self, number: int, content: bytes, n_pixels: int) -> np.ndarray:
-        if self._codec.startswith("RICE"):
-            pixels = unrice(content, n_pixels=n_pixels, block_pixels=self._block_pixels)
-        else:
-            dtype = np.dtype("i4") if self._is_quantized else self._dtype
-            plain = gunzip(content, most_bytes=n_pixels * dtype.itemsize)
-            pixels = self._plain(plain, dtype, n_pixels, shuffled=self._codec == "GZIP_2")
+    def _decode(self, number: int, content: bytes, shape: tuple[int, int]) -> np.ndarray:
+        pixels = self._decompress(content, shape)
         if not self._is_quantized:
             return pixels
         blank = self._of_tile("ZBLANK", number, _COMMON_BLANK)
@@ -151,12 +157,20 @@ class TileCodec:
             seed=number + self._seed,
         )
 
-    def _plain(
-        self, content: bytes, dtype: np.dtype[np.generic], n_pixels: int, *, shuffled: bool = False
-    ) -> np.ndarray:
-        if len(content) != n_pixels * dtype.itemsize:
-            raise ValueError(f"it has {len(content)} bytes instead of {n_pixels * dtype.itemsize}")
-        return pixels_of(content, dtype, shuffled=shuffled)
+    def _decompress(self, content: bytes, shape: tuple[int, int]) -> np.ndarray:
+        n_pixels = shape[0] * shape[1]
+        if self._codec.startswith("RICE"):
+            return unrice(
+                content, n_pixels=n_pixels, block_pixels=self._block_pixels, pixel_bytes=self._pixel_bytes
+            )
+        if self._codec == "PLIO_1":
+            return unplio(content, n_pixels=n_pixels)
+        if self._codec == "HCOMPRESS_1":
+            return unhcompress(content, shape=shape, smooth=self._parameter("SMOOTH", 0) != 0)
+        if self._codec != "NOCOMPRESS":
+            content = gunzip(content, most_bytes=8 * n_pixels)
+        is_float = self._dtype.kind == "f" and not self._is_quantized
+        return _plain(content, n_pixels, is_float=is_float, shuffled=self._codec == "GZIP_2")
 
     def _of_tile(self, key: str, number: int, default: float | None = None) -> float:
         """A quantity that has a column or else a card."""
@@ -168,7 +182,8 @@ class TileCodec:
         header = self._extension.header
         for number in range(1, 10):
             if header.values.get(f"ZNAME{number}") == name:
-                return header.integer(f"ZVAL{number}")
+                value = header.values.get(f"ZVAL{number}")
+                return int(value) if isinstance(value, bool) else round(header.number(f"ZVAL{number}"))
         return default
 
     def _known(self, key: str, value: str, known: Sequence[str]) -> str:
@@ -181,3 +196,12 @@ class TileCodec:
 
     def _damaged(self, why: str) -> CorruptInputError:
         return self._file.corrupt(f"a tile of {self._extension.name} is damaged ({why})")
+
+
+def _plain(content: bytes, n_pixels: int, *, is_float: bool, shuffled: bool = False) -> np.ndarray:
+    """Pixels from their bytes, of which writers take as many as are needed."""
+    width, rest = divmod(len(content), max(n_pixels, 1))
+    dtype = (_FLOATS if is_float else _INTEGERS).get(width)
+    if rest or dtype is None:
+        raise ValueError(f"it has {len(content)} bytes for {n_pixels} pixels")
+    return pixels_of(content, dtype, shuffled=shuffled)
