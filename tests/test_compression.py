@@ -301,8 +301,9 @@ def test_damage_is_an_error_of_its_tile_or_other_pixels(tmp_path: Path, codec: s
     path = tmp_path / "tiles.fits"
     name, _, floats = codec.partition(" of ")
     pixels = numbers("f4" if floats else "i4", name)
+    options = {"qlevel": 16, "dither_seed": 5} if floats else {}
     with fitsio.FITS(path, "rw", clobber=True) as file:
-        file.write(pixels, compress=name, tile_dims=(8, 11), **({"qlevel": 16} if floats else {}))
+        file.write(pixels, compress=name, tile_dims=(8, 11), **options)
     run = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", DAMAGE, str(path)],
         capture_output=True,
@@ -327,7 +328,7 @@ from lsst.dax.bulkcutout.readers.pixel_plane import PixelPlane
 with astropy.io.fits.open(sys.argv[1], disable_image_compression=True) as hdus:
     start, header = hdus[1].fileinfo()["datLoc"], hdus[1].header
 width, rows = header["NAXIS1"], header["NAXIS2"]
-heap, size = start + width * rows, header["PCOUNT"]
+heap = start + width * rows
 source = open(sys.argv[1], "rb").read()
 
 def tiles(path):
@@ -354,8 +355,8 @@ with tempfile.NamedTemporaryFile(suffix=".fits") as file:
         if count == 0:
             continue
         if case % 3 == 0:
-            # The descriptor: too few bytes, none, or those of another place.
-            new = (int(rng.integers(0, count)), offset) if case % 2 else (count, int(rng.integers(0, size)))
+            # The descriptor: too few bytes, none, or those beside them.
+            new = (int(rng.integers(0, count)), offset) if case % 2 else (count, offset + 3)
             content[at : at + 8] = np.array(new, ">i4").tobytes()
         else:
             place = heap + offset + int(rng.integers(count))
@@ -367,7 +368,6 @@ with tempfile.NamedTemporaryFile(suffix=".fits") as file:
         found = list(tiles(file.name))
         assert [one for n, one in enumerate(found) if n != row] == good[:row] + good[row + 1 :]
         n_damaged += found[row] is None
-        # A descriptor may happen to lead to another whole tile.
-        n_changed += found[row] is not None and found[row] not in good
+        n_changed += found[row] is not None and found[row] != good[row]
 print(n_damaged, n_changed)
 """

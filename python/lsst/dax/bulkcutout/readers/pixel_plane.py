@@ -59,7 +59,9 @@ class PixelPlane:
         if bitpix not in _TYPES or (bitpix < 0 and self._dtype.kind != "f"):
             raise self._file.corrupt(f"{extension.name} has the pixel type {prefix}BITPIX = {bitpix}")
         self._stored = np.dtype(_TYPES[bitpix])
-        self._read_scale()
+        self._scale, self._zero, self._blank = self._read_scale()
+        if self._dtype.kind != "f" and (self._zero >= 1 << 31 or self._stored.itemsize == 8):
+            self._dtype = np.dtype(np.int64)
         if prefix:
             ty = header.integer("ZTILE2", 1, minimum=1)
             tx = header.integer("ZTILE1", self.shape[1], minimum=1)
@@ -89,24 +91,19 @@ class PixelPlane:
             raise self._file.corrupt(f"{extension.name} has the shape {(ny, nx)}, it should be {wanted}")
         return (ny, nx)
 
-    def _read_scale(self) -> None:
-        """How a number is worked out from the one that is stored."""
+    def _read_scale(self) -> tuple[float, float, int | None]:
+        """Scale, zero and the integer that stands for no number."""
         header = self.extension.header
-        self._scale: float = header.number("BSCALE", 1.0)
-        self._zero: float = header.number("BZERO", 0.0)
-        self._blank: int | None = None
+        scale, zero, blank = header.number("BSCALE", 1.0), header.number("BZERO", 0.0), None
         if self._stored.kind != "f":
             key = "ZBLANK" if "ZBLANK" in header.values else "BLANK"
-            self._blank = header.integer(key) if key in header.values else None
-        if self._dtype.kind == "f":
-            return
-        if self._scale != 1.0 or self._zero != round(self._zero):
+            blank = header.integer(key) if key in header.values else None
+        if self._dtype.kind != "f" and (scale != 1.0 or zero != round(zero)):
             raise UserError(
-                f"{self._file.path}: {self.extension.name} is a mask, and scaled (BSCALE = {self._scale}, "
-                f"BZERO = {self._zero}); allowed are BSCALE = 1 and whole numbers."
+                f"{self._file.path}: {self.extension.name} is a mask, and scaled (BSCALE = {scale}, "
+                f"BZERO = {zero}); allowed are BSCALE = 1 and whole numbers."
             )
-        if self._zero >= 1 << 31 or self._stored.itemsize == 8:
-            self._dtype = np.dtype(np.int64)
+        return scale, zero, blank
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Pixels by their position.
