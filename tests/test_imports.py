@@ -92,6 +92,7 @@ LOWEST_LEVEL = {
     "fitsio": 2,
     "h5py": 2,
     "lsst.images": 2,
+    "scipy": 2,
     "astropy": 1,
     "lsst.sphgeom": 1,
 }

@@ -10,7 +10,7 @@ A new layout is a class that looks like `ImageReader`, and a line in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -20,10 +20,11 @@ from ..boxes import Box
 from ..errors import UserError
 from ..tables import MaskPlane
 from ..wcs import TangentWcs
+from .background import BackgroundField
 from .cell_coadd import CellCoaddReader
 from .fits_file import FitsFile
 
-__all__ = ("READERS", "ImageReader", "open_image")
+__all__ = ("READERS", "BackgroundField", "ImageReader", "open_image")
 
 
 class ImageReader(Protocol):
@@ -44,6 +45,10 @@ class ImageReader(Protocol):
     @property
     def planes(self) -> frozenset[str]:
         """Which of image, variance, mask and psf there are."""
+
+    @property
+    def extra_planes(self) -> tuple[str, ...]:
+        """Planes ``noise/0``, ``noise/1``, ... and ``mask_fraction/NAME``."""
 
     @property
     def mask_planes(self) -> tuple[MaskPlane, ...]:
@@ -76,6 +81,10 @@ class ImageReader(Protocol):
     @property
     def background(self) -> str | None:
         """Name of the background model that is subtracted, if any."""
+
+    @property
+    def backgrounds(self) -> Mapping[str, BackgroundField]:
+        """Background models by name, read when they are asked for."""
 
     @property
     def tile_shape(self) -> tuple[int, int]:
@@ -139,7 +148,7 @@ class ImageReader(Protocol):
         Parameters
         ----------
         plane
-            ``image``, ``variance`` or ``mask``.
+            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
         tiles
             Tile indices ``(iy, ix)``.
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,8 +14,9 @@ import numpy as np
 
 from ..boxes import Box
 from ..errors import UserError
+from .background import BackgroundField, BackgroundModels
 from .celestial import tangent_wcs
-from .cell_coadd_tree import CellCoaddTree, PsfNode
+from .cell_coadd_tree import CellCoaddTree, ImageNode, PsfNode
 from .cell_psf import CellPsf
 from .fits_extension import Extension
 from .fits_file import FitsFile
@@ -63,6 +64,9 @@ class CellCoaddReader:
             self._read_identity(tree)
             self._read_planes(tree)
             self._read_psf(tree.psf)
+            self.backgrounds: Mapping[str, BackgroundField] = BackgroundModels(
+                self._file, self.bbox, tree.backgrounds.fields
+            )
             if verify_checksums:
                 self._verify_checksums()
         except BaseException:
@@ -137,7 +141,7 @@ class CellCoaddReader:
         Parameters
         ----------
         plane
-            ``image``, ``variance`` or ``mask``.
+            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
         tiles
             Tile indices ``(iy, ix)``.
 
@@ -151,13 +155,12 @@ class CellCoaddReader:
             with the tile that follows; an `OSError` says nothing about the
             file, and ``next`` tries the same tiles again.
         """
-        if plane not in self._planes:
-            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
+        hdus = self._plane(plane)
         tiles = list(tiles)
         for iy, ix in tiles:
             if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
                 raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
-        return TileReader(self._planes[plane], tiles, grid=self._grid, bits_each=BITS_PER_MASK_HDU)
+        return TileReader(hdus, tiles, grid=self._grid, bits_each=BITS_PER_MASK_HDU)
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
         """Cells that hold positions.
@@ -240,6 +243,12 @@ class CellCoaddReader:
             )
         }
         self.planes: frozenset[str] = frozenset(self._planes) | {"psf"}
+        self._origin_yx = (y0, x0)
+        self._extra_nodes = {
+            **{f"noise/{number}": node for number, node in enumerate(tree.noise_realizations)},
+            **{f"mask_fraction/{name}": node for name, node in tree.mask_fractions.items()},
+        }
+        self.extra_planes: tuple[str, ...] = tuple(self._extra_nodes)
         # Planes need not share a tile shape; the image's decides, and the
         # others are read by the same boxes.
         self.tile_shape: tuple[int, int] = (
@@ -247,6 +256,27 @@ class CellCoaddReader:
         )
         self._grid = TileGrid(self.bbox, self.tile_shape)
         self.n_tiles: tuple[int, int] = self._grid.n_tiles
+
+    def _plane(self, name: str) -> tuple[PixelPlane, ...]:
+        """HDUs of a plane.  Extra ones are looked at when they are asked for,
+        so that damage in them is no concern of others.
+        """
+        if name not in self._planes:
+            if name not in self._extra_nodes:
+                known = sorted({*self._planes, *self._extra_nodes})
+                raise ValueError(f"No plane {name!r} in {self._file.path}; there are {known}.")
+            self._planes[name] = (self._extra_plane(self._extra_nodes[name]),)
+        return self._planes[name]
+
+    def _extra_plane(self, node: ImageNode) -> PixelPlane:
+        extension, shape = self._file.find(node.array.source), self.bbox.shape
+        origins = {node.yx0, _header_origin(extension.header)} - {None}
+        if node.array.shape != shape or origins - {self._origin_yx}:
+            raise self._file.corrupt(
+                f"{extension.name} has the shape {node.array.shape} and begins at "
+                f"{sorted(map(str, origins))}, the image has {shape} and begins at {self._origin_yx}"
+            )
+        return PixelPlane(extension, shape=shape, dtype=np.float32)
 
     def _origin(self, tree: CellCoaddTree, extensions: list[Extension]) -> tuple[int, int]:
         stated = {plane.yx0 for plane in (tree.image, tree.variance, tree.mask) if plane.yx0 is not None}

@@ -15,7 +15,15 @@ import pydantic
 
 from ..boxes import Box
 
-__all__ = ("CellCoaddTree", "ImageNode", "MaskNode", "MaskPlaneNode", "PsfNode")
+__all__ = (
+    "ArrayNode",
+    "CellCoaddTree",
+    "ImageNode",
+    "MaskNode",
+    "MaskPlaneNode",
+    "PsfNode",
+    "RectangleNode",
+)
 
 
 def _pair(value: Any) -> Any:
@@ -34,35 +42,52 @@ class _Span(pydantic.BaseModel):
     stop: int
 
 
-class _Rectangle(pydantic.BaseModel):
+class RectangleNode(pydantic.BaseModel):
+    """A rectangle of pixels."""
+
     y: _Span
+    """Rows."""
+
     x: _Span
+    """Columns."""
 
     def box(self) -> Box:
+        """The same as a box.
+
+        Returns
+        -------
+        box
+            Absolute pixels.
+        """
         return Box(y0=self.y.start, y1=self.y.stop, x0=self.x.start, x1=self.x.stop)
 
 
-class _Array(pydantic.BaseModel):
+class ArrayNode(pydantic.BaseModel):
+    """An array in an HDU of its own."""
+
     source: str
+    """Reference to the HDU."""
+
     shape: tuple[pydantic.PositiveInt, ...]
+    """Its shape, as in numpy."""
 
 
 class _Quantity(pydantic.BaseModel):
-    value: _Array
+    value: ArrayNode
     unit: str
 
 
 class ImageNode(pydantic.BaseModel):
     """A plane of floating-point pixels."""
 
-    data: _Quantity | _Array
+    data: _Quantity | ArrayNode
     """The HDU, with or without a unit."""
 
     yx0: _Pair | None = None
     """First pixel."""
 
     @property
-    def array(self) -> _Array:
+    def array(self) -> ArrayNode:
         """The HDU and its shape."""
         return self.data.value if isinstance(self.data, _Quantity) else self.data
 
@@ -82,7 +107,7 @@ class MaskPlaneNode(pydantic.BaseModel):
 class MaskNode(pydantic.BaseModel):
     """The mask, in as many HDUs as its planes need."""
 
-    data: list[_Array] = pydantic.Field(min_length=1)
+    data: list[ArrayNode] = pydantic.Field(min_length=1)
     """The HDUs."""
 
     yx0: _Pair | None = None
@@ -98,20 +123,20 @@ class _Cell(pydantic.BaseModel):
 
 
 class _Grid(pydantic.BaseModel):
-    bbox: _Rectangle
+    bbox: RectangleNode
     cell_shape: _Shape
 
 
 class _Cells(pydantic.BaseModel):
     grid: _Grid
-    bbox: _Rectangle
+    bbox: RectangleNode
     missing: list[_Cell] = []
 
 
 class PsfNode(pydantic.BaseModel):
     """Kernels of the cells within ``bounds.bbox``, a part of the grid."""
 
-    array: _Array
+    array: ArrayNode
     """The HDU; cells in y and x, rows, columns."""
 
     bounds: _Cells
@@ -143,6 +168,8 @@ class _Patch(pydantic.BaseModel):
 
 class _Backgrounds(pydantic.BaseModel):
     subtracted: str | None = None
+    # Looked into only where they are asked for.
+    fields: dict[str, Any] = {}
 
 
 class CellCoaddTree(pydantic.BaseModel):
@@ -170,4 +197,10 @@ class CellCoaddTree(pydantic.BaseModel):
     """PSF by cell."""
 
     backgrounds: _Backgrounds = _Backgrounds()
-    """Name of the background that is subtracted."""
+    """Background models, and the name of the one that is subtracted."""
+
+    noise_realizations: list[ImageNode] = []
+    """Pictures of the noise alone."""
+
+    mask_fractions: dict[str, ImageNode] = {}
+    """By name of a mask plane, what part of the inputs had it."""

@@ -193,6 +193,8 @@ def build_coadd(
     *,
     mask_planes: Sequence[str] = MASK_PLANES,
     full: bool = False,
+    n_noise: int = 1,
+    backgrounds: bool = True,
 ) -> lic.CellCoadd:
     """Put arrays into a cell coadd.
 
@@ -204,6 +206,12 @@ def build_coadd(
         Its pixels.
     mask_planes, full
         See `make_coadd`.
+    n_noise
+        Number of noise realizations of a ``full`` coadd.  It has as many mask
+        fractions, ``rejected`` and ``clipped`` at most.
+    backgrounds
+        Whether there are the background models ``pretty`` and ``object``, the
+        second of which is subtracted.
 
     Returns
     -------
@@ -237,8 +245,8 @@ def build_coadd(
             inner_bbox=_images_box(definition.inner),
             cells=grid,
         ),
-        backgrounds=_backgrounds(box),
-        **(_extras(planes, bounds, band) if full else {}),
+        backgrounds=_backgrounds(box, patch, band) if backgrounds else None,
+        **(_extras(planes, bounds, band, [tract, patch, ord(band[0])], n_noise) if full else {}),
     )
     return coadd
 
@@ -296,20 +304,42 @@ def _images_box(box: Box) -> li.Box:
     return li.Box.factory[box.y0 : box.y1, box.x0 : box.x1]
 
 
-def _backgrounds(box: li.Box) -> li.BackgroundMap:
+def _backgrounds(box: li.Box, patch: int, band: str) -> li.BackgroundMap:
+    """Models that differ from each other, and from patch to patch and band
+    to band: ``pretty`` is a sum of splines, as in DP2, ``object`` a
+    polynomial.
+    """
+    level = 1.0 + 0.3 * patch + 0.01 * (ord(band[0]) - ord("a"))
+    rng = np.random.default_rng([patch, ord(band[0])])
+    # More than 64 values go into an HDU of their own.
+    y, x = (np.linspace(side.min + 5, side.max - 7, n) for side, n in ((box.y, 9), (box.x, 10)))
+    grid = (level + rng.normal(0.0, 0.2, (9, 10))).astype(np.float32)
+    grid[2, 3] = grid[4:, 8] = grid[:, 6] = np.nan
+    small = np.array([[0.1, 0.5, -0.3], [0.2, -0.2, 0.4]]) * level
+    pretty = lif.SumField(
+        [
+            lif.SplineField(box, grid, y=y, x=x, unit=u.nJy),
+            lif.SplineField(box, small, y=y[[1, 7]], x=x[[0, 4, 9]], unit=u.nJy),
+        ]
+    )
+    coefficients = np.array([[2.0 * level, 0.1, 0.3], [-0.2, 0.05, 0.0]])
     backgrounds = li.BackgroundMap()
-    for name, level in (("pretty", 1.5), ("object", 2.0)):
-        coefficients = np.array([[level, 0.1], [-0.2, 0.0]])
-        field = lif.ChebyshevField(box, coefficients, unit=u.nJy)
-        backgrounds.add(name, field, f"Made-up background {name}.", is_subtracted=name == "object")
+    backgrounds.add("pretty", pretty, "Made-up background pretty.")
+    polynomial = lif.ChebyshevField(box, coefficients, unit=u.nJy)
+    backgrounds.add("object", polynomial, "Made-up background object.", is_subtracted=True)
     return backgrounds
 
 
-def _extras(planes: Planes, bounds: lic.CellGridBounds, band: str) -> dict[str, Any]:
+def _extras(
+    planes: Planes, bounds: lic.CellGridBounds, band: str, seed: list[int], n_noise: int
+) -> dict[str, Any]:
     box = bounds.bbox
-    rng = np.random.default_rng(len(planes.missing))
-    noise = rng.standard_normal(planes.image.shape) * np.sqrt(planes.variance)
-    rejected = planes.mask.get("REJECTED", np.zeros(planes.image.shape)) * 0.25
+    rng = np.random.default_rng(seed)
+    noise = [rng.standard_normal(planes.image.shape) * np.sqrt(planes.variance) for _ in range(n_noise)]
+    fractions = {
+        name: planes.mask.get(name.upper(), np.zeros(planes.image.shape)) * rng.random(planes.image.shape)
+        for name in ("rejected", "clipped")[:n_noise]
+    }
     corrections = np.where(np.isnan(planes.psf[:, :, 0, 0]), np.nan, 1.02)
     provenance = lic.CoaddProvenance
     inputs = provenance.make_empty_input_table(1)
@@ -328,8 +358,10 @@ def _extras(planes: Planes, bounds: lic.CellGridBounds, band: str) -> dict[str, 
     for name, value in (("overlap_fraction", 1.0), ("unmasked_fraction", 1.0), ("weight", 1.0)):
         contributions[name][:] = value
     return {
-        "noise_realizations": [li.Image(noise.astype(np.float32), bbox=box)],
-        "mask_fractions": {"rejected": li.Image(rejected.astype(np.float32), bbox=box)},
+        "noise_realizations": [li.Image(each.astype(np.float32), bbox=box) for each in noise],
+        "mask_fractions": {
+            name: li.Image(each.astype(np.float32), bbox=box) for name, each in fractions.items()
+        },
         "aperture_corrections": {"base_PsfFlux_instFlux": lic.CellField(bounds, corrections)},
         "provenance": provenance(inputs, contributions),
     }

@@ -243,6 +243,8 @@ def make_repo(
     mask_planes: Mapping[ImageKey, Sequence[str]] | None = None,
     psf_shape: tuple[int, int] = (21, 21),
     full: bool = False,
+    n_noise: Mapping[ImageKey, int] | None = None,
+    no_backgrounds: Collection[ImageKey] = (),
     processes: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> SkyRepository:
@@ -276,6 +278,10 @@ def make_repo(
         Rows and columns of the PSF kernels.
     full
         Whether images have all the further parts that DP2's have.
+    n_noise
+        Number of noise realizations by image, where not 1; see `build_coadd`.
+    no_backgrounds
+        Images that have no background models.
     processes
         Number of processes that draw and write images.
     progress
@@ -312,7 +318,13 @@ def make_repo(
             "psf_shape": psf_shape,
         }
         path = staging / "{}_{}_{}.fits".format(*key)
-        jobs[key] = (where, key, arguments, planes[key], full, path, compression)
+        contents = {
+            "mask_planes": planes[key],
+            "full": full,
+            "n_noise": (n_noise or {}).get(key, 1),
+            "backgrounds": key not in no_backgrounds,
+        }
+        jobs[key] = (where, key, arguments, contents, path, compression)
     lost: dict[ImageKey, frozenset[tuple[int, int]]] = {}
     with RepositoryWriter(root, where, bands, keys, dataset_type, collection) as target:
         staging.mkdir()
@@ -331,7 +343,7 @@ def make_repo(
                 lost[key] = _write_image(*job, target.info(key))
                 if progress is not None:
                     progress(n, len(keys))
-        paths = target.ingest({key: job[5] for key, job in jobs.items()})
+        paths = target.ingest({key: job[4] for key, job in jobs.items()})
     shutil.rmtree(staging)
     return SkyRepository(
         root=root,
@@ -363,14 +375,13 @@ def _write_image(
     layout: Layout,
     key: ImageKey,
     arguments: dict[str, Any],
-    mask_planes: Sequence[str],
-    full: bool,
+    contents: dict[str, Any],
     path: Path,
     compression: str,
     butler_info: str,
 ) -> frozenset[tuple[int, int]]:
     """Draw and write one image; in a process of its own if need be."""
     planes = sky_planes(layout, *key, **arguments)
-    coadd = build_coadd(layout, *key, planes, mask_planes=mask_planes, full=full)
+    coadd = build_coadd(layout, *key, planes, **contents)
     write_coadd(coadd, path, compression, butler_info=ButlerInfo.model_validate_json(butler_info))
     return planes.missing
