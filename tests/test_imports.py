@@ -34,6 +34,7 @@ LEVELS = {
     "repackage": 4,
     "row_answers": 3,
     "product_files": 3,
+    "piece_rows": 3,
     "restart": 4,
     "top_up": 4,
     "submit": 4,

@@ -87,7 +87,7 @@ def test_directory_without_manifest_is_no_finished_product(tmp_path: Path) -> No
 
 
 def test_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 2}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"schema_version": 3}))
     with pytest.raises(UserError, match="newer version"):
         read_manifest(tmp_path)
 

@@ -46,12 +46,18 @@ def test_bytes_bound_the_rows_of_a_file() -> None:
 
 
 @given(
-    patches=st.lists(st.tuples(st.integers(0, 99), st.integers(1, 50)), max_size=8, unique_by=lambda p: p[0]),
+    patches=st.lists(
+        st.tuples(st.tuples(st.integers(0, 3), st.integers(0, 99)), st.integers(1, 50)),
+        max_size=8,
+        unique_by=lambda p: p[0],
+    ),
     limit=st.integers(1, 60),
 )
-def test_files_hold_all_targets_in_order_and_are_full(patches: list[tuple[int, int]], limit: int) -> None:
+def test_files_hold_all_targets_in_order_and_are_full(
+    patches: list[tuple[tuple[int, int], int]], limit: int
+) -> None:
     files = list(_divide(patches, limit))
-    targets = [(p.patch, n) for pieces in files for p in pieces for n in range(p.start, p.stop)]
+    targets = [((p.tract, p.patch), n) for pieces in files for p in pieces for n in range(p.start, p.stop)]
     assert targets == [(patch, n) for patch, many in patches for n in range(many)]
     lengths = [sum(p.stop - p.start for p in pieces) for pieces in files]
     assert all(length == limit for length in lengths[:-1]) and all(0 < n <= limit for n in lengths[-1:])

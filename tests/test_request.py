@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.request import CutoutRequest, check_request, load_request
+from lsst.dax.bulkcutout.request_checks import quoted
 
 SMALLEST: dict[str, Any] = {
     "request_id": "m31-stars",
@@ -228,9 +229,35 @@ def test_planes_without_image_and_mask_are_refused(planes: list[str]) -> None:
     assert "planes is " in refusal(changed(planes=planes))
 
 
-@pytest.mark.parametrize("by", ["patch", "healpix"])
-def test_partitions_to_come_are_refused_as_such(by: str) -> None:
-    assert "come in a later version" in refusal(changed(**{"partition.by": by}))
+@pytest.mark.parametrize(
+    ("partition", "order"),
+    [
+        ({}, None),
+        ({"by": "patch"}, None),
+        ({"by": "tract", "order": None}, None),
+        ({"by": "healpix"}, 4),
+        ({"by": "healpix", "order": None}, 4),
+        ({"by": "healpix", "order": 0}, 0),
+        ({"order": 29, "by": "healpix"}, 29),
+    ],
+)
+def test_partition_by_healpix_has_an_order(partition: dict[str, Any], order: int | None) -> None:
+    request = check_request(changed(partition=partition))
+    assert request.partition.order == order
+    assert check_request(json.loads(request.to_json())) == request
+
+
+@pytest.mark.parametrize("order", [-1, 30, 4.0, True, "4", [4]])
+def test_healpix_order_out_of_range_is_refused(order: object) -> None:
+    message = refusal(changed(partition={"by": "healpix", "order": order}))
+    assert f"partition.order is {quoted(order)}: must be a whole number of orders" in message
+    assert "from 0 to 29" in message
+
+
+@pytest.mark.parametrize("by", ["tract", "patch"])
+def test_order_without_healpix_is_refused(by: str) -> None:
+    message = refusal(changed(partition={"by": by, "order": 5}))
+    assert "partition.order is 5: is for 'by: healpix' alone" in message
 
 
 def test_tract_and_patch_columns_belong_together() -> None:

@@ -45,7 +45,7 @@ from .manifest import (
     write_manifest,
 )
 from .product_directory import claim_product_directory
-from .product_files import ProductFilePlan, plan_files
+from .product_files import ProductFilePlan, ProductFiles
 from .quantum_outputs import QuantumOutput, read_outputs
 from .repackage import Repackager
 from .request import load_request
@@ -85,7 +85,8 @@ def finish(campaign: Campaign, *, progress: Callable[[int, int], None] = lambda 
     started = time.monotonic()
     try:
         with _lock(campaign):
-            manifest = _finish(campaign, progress)
+            with contextlib.ExitStack() as stack:
+                manifest = _finish(campaign, progress, stack)
     except (TransientError, OSError) as error:
         _LOG.error("Packaging failed and can be tried again: %s", error)
         write_outcome(campaign, TRY_AGAIN, str(error))
@@ -114,14 +115,16 @@ def write_outcome(campaign: Campaign, status: int, message: str) -> None:
         write_atomically(campaign.finish_log, json.dumps(outcome, indent=1) + "\n")
 
 
-def _finish(campaign: Campaign, progress: Callable[[int, int], None]) -> Manifest:
+def _finish(
+    campaign: Campaign, progress: Callable[[int, int], None], stack: contextlib.ExitStack
+) -> Manifest:
     request = load_request(campaign.request)
     plan = campaign.read_plan()
     directory = Path(request.output)
     claim_product_directory(directory, campaign)
     outputs = read_outputs(campaign)
-    repackager = Repackager(request, campaign, plan, outputs)
-    files = list(plan_files(request, plan, campaign))
+    files = ProductFiles(request, plan, campaign)
+    repackager = stack.enter_context(contextlib.closing(Repackager(request, campaign, plan, outputs)))
     keys = {file.path: repackager.source_key(file) for file in files}
     previous = _previous(directory)
     if previous is not None and previous.execution.get("sources") == keys and _intact(directory, previous):
@@ -196,15 +199,26 @@ def _write(
     rows = repackager.write(planned, directory, counter.add)
     if not rows:
         return None
-    return describe_file(directory, planned.path, rows=rows, size=planned.size, tract=planned.tract)
+    return describe_file(
+        directory,
+        planned.path,
+        rows=rows,
+        size=planned.size,
+        tract=planned.tract,
+        healpix=planned.healpix,
+    )
 
 
 def _remove_others(directory: Path, paths: set[str]) -> None:
     """Remove data files of an earlier attempt that are not of this one, and
     what a killed one has left.
     """
-    for path in directory.glob("size=*/*"):
-        if path.relative_to(directory).as_posix() not in paths:
+    for path in sorted(directory.glob("size=*/**/*"), reverse=True):
+        if path.is_dir():
+            # Only of a pixel that has lost its last file.
+            with contextlib.suppress(OSError):
+                path.rmdir()
+        elif path.relative_to(directory).as_posix() not in paths:
             path.unlink()
 
 

@@ -33,7 +33,7 @@ __all__ = (
     "write_manifest",
 )
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """The newest layout of a manifest that is known here."""
 
 MANIFEST_NAME = "manifest.json"
@@ -62,7 +62,12 @@ class ProductFile(pydantic.BaseModel):
     """Side of the cutouts in pixels; `None` for a file without cutouts."""
 
     tract: int | None = None
-    """Tract of the cutouts; `None` for a file without cutouts."""
+    """Tract of the cutouts; `None` for a file without cutouts, or with those
+    of several tracts."""
+
+    healpix: int | None = None
+    """HEALPix pixel of the targets, nested, of the order of the request's
+    partition; `None` if files are not by HEALPix."""
 
     @pydantic.field_validator("path")
     @classmethod
@@ -214,6 +219,7 @@ def describe_file(
     rows: int | None = None,
     size: int | None = None,
     tract: int | None = None,
+    healpix: int | None = None,
 ) -> ProductFile:
     """Measure a file of a product.
 
@@ -223,7 +229,7 @@ def describe_file(
         Directory of the product.
     path
         Path of the file relative to it.
-    rows, size, tract
+    rows, size, tract, healpix
         What the file holds, see `ProductFile`.
 
     Returns
@@ -233,7 +239,13 @@ def describe_file(
     """
     whole = directory / path
     return ProductFile(
-        path=path, sha256=file_sha256(whole), bytes=whole.stat().st_size, rows=rows, size=size, tract=tract
+        path=path,
+        sha256=file_sha256(whole),
+        bytes=whole.stat().st_size,
+        rows=rows,
+        size=size,
+        tract=tract,
+        healpix=healpix,
     )
 
 

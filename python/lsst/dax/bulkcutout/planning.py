@@ -17,6 +17,7 @@ from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
 from .discovery import discover
 from .errors import InternalError, UserError
+from .product_files import ProductFiles
 from .request import CutoutRequest, load_request
 from .source_images import Coverage, SourceImages
 
@@ -121,16 +122,18 @@ def plan_campaign(
     )
     if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
         raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")
+    files = ProductFiles(request, plan, campaign)
     campaign.write_plan(plan)
     for warning in plan.warnings:
         _LOG.warning("%s", warning)
     _LOG.info(
-        "%d rows: %d targets in %d patches of %d tracts, bands %s; refused %s.",
+        "%d rows: %d targets in %d patches of %d tracts, bands %s, %d files at most; refused %s.",
         plan.catalog_rows,
         plan.targets,
         len(found.coverage),
         len(plan.tracts),
         ", ".join(plan.bands),
+        len(files),
         plan.refused or "none",
     )
     return plan, found.coverage

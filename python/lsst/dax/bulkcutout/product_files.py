@@ -11,18 +11,24 @@ many quanta have failed.
 from __future__ import annotations
 
 import dataclasses
-from collections import Counter
+import itertools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
+import pyarrow as pa
 
 from .campaign import Campaign, Plan
+from .errors import UserError
 from .formats import FORMATS
+from .formats.healpix import nested_pixel
 from .request import CutoutRequest
+from .target_table import read_targets
 
-__all__ = ("Piece", "ProductFilePlan", "plan_files", "rows_per_file")
+__all__ = ("MAX_FILES", "Piece", "ProductFilePlan", "ProductFiles", "pixels_of", "rows_per_file")
+
+MAX_FILES = 100_000
+"""Most data files that a product may have."""
 
 PSF_SIDE_ALLOWANCE = 51
 """Side of the PSF kernels that is assumed where file sizes are planned, which
@@ -31,13 +37,17 @@ is before any file was read."""
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """Consecutive targets of one patch and size."""
+    """Targets of one patch that follow on each other in a file."""
+
+    tract: int
+    """Tract identifier."""
 
     patch: int
     """Patch identifier."""
 
     start: int
-    """First target, counted among those of the patch and size."""
+    """First target, counted among those of the patch that have the file's
+    size and HEALPix pixel."""
 
     stop: int
     """Target after the last."""
@@ -50,14 +60,118 @@ class ProductFilePlan:
     path: str
     """Path relative to the product."""
 
-    tract: int
-    """Tract identifier."""
-
     size: int
     """Side of the cutouts in pixels."""
 
     pieces: tuple[Piece, ...]
-    """Targets, in the order of the file."""
+    """Targets, in the order of the file: by tract, patch and row."""
+
+    tract: int | None = None
+    """Tract of all targets, if the files are by tract or patch."""
+
+    healpix: int | None = None
+    """Nested pixel of all targets, if the files are by HEALPix."""
+
+    @property
+    def tracts(self) -> tuple[int, ...]:
+        """The tracts that have targets in the file, ascending."""
+        return tuple(dict.fromkeys(piece.tract for piece in self.pieces))
+
+
+class ProductFiles:
+    """The data files that a product may have, planned anew at each iteration.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    plan
+        The campaign's plan.
+    campaign
+        The campaign, for its target table.
+
+    Raises
+    ------
+    UserError
+        Raised if there would be more than `MAX_FILES`.
+
+    Notes
+    -----
+    What is kept in memory is a number for each set of targets that share
+    patch, size and pixel, not the files.
+    """
+
+    def __init__(self, request: CutoutRequest, plan: Plan, campaign: Campaign) -> None:
+        self._request = request
+        self._n_bands = len(plan.bands)
+        self._by = request.partition.by
+        paths = [campaign.targets / tract.path for tract in plan.tracts]
+        self._counts = _sorted(_count_targets(paths, request.partition.order), _FILE_KEYS[self._by])
+        self._check_number()
+
+    def __len__(self) -> int:
+        return sum(-(-sum(n for _, n in patches) // limit) for _, patches, limit in self._sets())
+
+    def __iter__(self) -> Iterator[ProductFilePlan]:
+        suffix = FORMATS[self._request.formats[0]].suffix
+        for key, patches, limit in self._sets():
+            for number, pieces in enumerate(_divide(patches, limit)):
+                yield ProductFilePlan(
+                    path=self._path(key, number) + suffix,
+                    size=key["size"],
+                    pieces=pieces,
+                    tract=key.get("tract"),
+                    healpix=key.get("pixel"),
+                )
+
+    def _sets(self) -> Iterator[tuple[dict[str, int], list[tuple[tuple[int, int], int]], int]]:
+        """For each set of targets that files are made of: what they share,
+        their number by (tract, patch), and the most rows of a file.
+        """
+        keys = _FILE_KEYS[self._by]
+        rows = (dict(zip(_COUNTS, row.tolist(), strict=True)) for row in self._counts)
+        for values, group in itertools.groupby(rows, key=lambda row: [row[name] for name in keys]):
+            key = dict(zip(keys, values, strict=True))
+            limit = rows_per_file(self._request, size=key["size"], n_bands=self._n_bands)
+            yield key, [((row["tract"], row["patch"]), row["n"]) for row in group], limit
+
+    def _path(self, key: dict[str, int], number: int) -> str:
+        size = key["size"]
+        order = self._request.partition.order
+        if order is not None:
+            return f"size={size}/{healpix_directory(key['pixel'], order)}/part-{number:04d}"
+        patch = f"_patch{key['patch']}" if "patch" in key else ""
+        return f"size={size}/cutouts_size{size}_tract{key['tract']}{patch}_{number:04d}"
+
+    def _check_number(self) -> None:
+        if (n := len(self)) > MAX_FILES:
+            limits = self._request.partition
+            raise UserError(
+                f"Request field 'partition': {n:,} data files would be made, and {MAX_FILES:,} is the most. "
+                f"Raise max_rows_per_file ({limits.max_rows_per_file:,}) or max_bytes_per_file "
+                f"({limits.max_bytes_per_file:,}), or partition by "
+                + ("a lower order of healpix, or by tract." if self._by == "healpix" else "tract or healpix.")
+            )
+
+
+def healpix_directory(pixel: int, order: int) -> str:
+    """Name the directory of a HEALPix pixel.
+
+    Parameters
+    ----------
+    pixel
+        Nested pixel number.
+    order
+        Order of the pixelisation.
+
+    Returns
+    -------
+    name
+        ``healpix=`` and the number with as many digits as the largest one of
+        the order has, but four at least, so that names sort as numbers do.
+    """
+    digits = max(4, len(str(12 * 4**order - 1)))
+    return f"healpix={pixel:0{digits}d}"
 
 
 def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
@@ -84,57 +198,113 @@ def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
     return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // row_bytes))
 
 
-def plan_files(request: CutoutRequest, plan: Plan, campaign: Campaign) -> Iterator[ProductFilePlan]:
-    """Divide the targets of a campaign among files.
+def pixels_of(rows: pa.RecordBatch, order: int) -> np.ndarray:
+    """HEALPix pixels of targets.
 
     Parameters
     ----------
-    request
-        What the user asked for.
-    plan
-        The campaign's plan.
-    campaign
-        The campaign, for its target table.
+    rows
+        Targets, with the columns ``ra`` and ``dec``.
+    order
+        Order of the pixelisation.
 
-    Yields
-    ------
-    file
-        Files by tract, then size, then number.
+    Returns
+    -------
+    pixels
+        Nested pixel numbers, one for each target.
     """
-    suffix = FORMATS[request.formats[0]].suffix
-    for tract in plan.tracts:
-        counts = _count_by_patch(campaign.targets / tract.path)
-        for size in sorted(tract.rows_by_size):
-            limit = rows_per_file(request, size=size, n_bands=len(plan.bands))
-            patches = [(patch, n) for (patch, this), n in sorted(counts.items()) if this == size]
-            for number, pieces in enumerate(_divide(patches, limit)):
-                name = f"cutouts_size{size}_tract{tract.tract}_{number:04d}{suffix}"
-                yield ProductFilePlan(f"size={size}/{name}", tract.tract, size, pieces)
+    return nested_pixel(rows.column("ra").to_numpy(), rows.column("dec").to_numpy(), order)
 
 
-def _count_by_patch(path: Path) -> Counter[tuple[int, int]]:
-    """Number of targets by patch and size."""
-    counts: Counter[tuple[int, int]] = Counter()
-    with pq.ParquetFile(path) as file:
-        for group in range(file.num_row_groups):
-            columns = file.read_row_group(group, columns=["patch", "size_pixels"])
-            patch = columns["patch"][0].as_py()
-            sizes, n = np.unique(columns["size_pixels"].to_numpy(), return_counts=True)
-            counts.update(
-                {(patch, size): many for size, many in zip(sizes.tolist(), n.tolist(), strict=True)}
+_COUNTS = ("size", "tract", "patch", "pixel", "n")
+
+_FILE_KEYS: dict[str, tuple[str, ...]] = {
+    "tract": ("tract", "size"),
+    "patch": ("tract", "patch", "size"),
+    "healpix": ("size", "pixel"),
+}
+"""What the targets of a file have in common, in the order of the files."""
+
+
+def _count_targets(paths: Sequence[Path], order: int | None) -> np.ndarray:
+    """Number of targets by size, tract, patch and pixel: rows of `_COUNTS`;
+    the pixel is 0 if files are not by HEALPix.
+    """
+    columns = ["tract", "patch", "size_pixels", *(() if order is None else ("ra", "dec"))]
+    parts = [np.zeros((0, len(_COUNTS)), dtype=np.int64)]
+    used = _UsedPixels(order) if order is not None else None
+    for path in paths:
+        of_tract = parts[:1]
+        for batch in read_targets(path, columns=columns):
+            if not batch.num_rows:
+                continue
+            sizes = batch.column("size_pixels").to_numpy()
+            pixels = np.zeros(len(sizes), dtype=np.int64) if order is None else pixels_of(batch, order)
+            (size, pixel), n = np.unique(np.stack([sizes, pixels]), axis=1, return_counts=True)
+            place = [np.full(len(n), batch.column(name)[0].as_py()) for name in ("tract", "patch")]
+            of_tract.append(np.stack([size, *place, pixel, n], axis=1))
+        if used is not None:
+            used.add(np.concatenate(of_tract))
+        if used is None or not used.too_many:
+            parts.append(_sum_equal(np.concatenate(of_tract)))
+    if used is not None:
+        used.check()
+    return np.concatenate(parts)
+
+
+class _UsedPixels:
+    """Counts the pixels that have targets, in bounded memory: where they are
+    too many, at the highest order at which they are not.
+    """
+
+    def __init__(self, order: int) -> None:
+        self._asked = self._order = order
+        self._pixels = np.zeros((2, 0), dtype=np.int64)
+
+    @property
+    def too_many(self) -> bool:
+        return self._order < self._asked
+
+    def add(self, counts: np.ndarray) -> None:
+        pixels = counts[:, [_COUNTS.index("size"), _COUNTS.index("pixel")]].T.copy()
+        pixels[1] >>= 2 * (self._asked - self._order)
+        self._pixels = np.unique(np.concatenate([self._pixels, pixels], axis=1), axis=1)
+        while self._pixels.shape[1] > MAX_FILES and self._order > 0:
+            self._order -= 1
+            self._pixels[1] >>= 2
+            self._pixels = np.unique(self._pixels, axis=1)
+
+    def check(self) -> None:
+        if self.too_many:
+            raise UserError(
+                f"Request field 'partition.order': of the pixels of order {self._asked} more than "
+                f"{MAX_FILES:,} have targets, each of which would be a file, and that is the most. Order "
+                f"{self._order} or a lower one will do ({self._pixels.shape[1]:,} files or more)."
             )
-    return counts
 
 
-def _divide(patches: Sequence[tuple[int, int]], limit: int) -> Iterator[tuple[Piece, ...]]:
+def _sum_equal(counts: np.ndarray) -> np.ndarray:
+    """Add up what a patch of several row groups has."""
+    groups, members = np.unique(counts[:, :-1], axis=0, return_inverse=True)
+    total = np.bincount(members.reshape(-1), weights=counts[:, -1], minlength=len(groups))
+    return np.concatenate([groups, total.astype(np.int64)[:, None]], axis=1)
+
+
+def _sorted(counts: np.ndarray, keys: Sequence[str]) -> np.ndarray:
+    """Bring counts to the order of the files, and of the targets in them."""
+    by = [*keys, "tract", "patch"]
+    return counts[np.lexsort([counts[:, _COUNTS.index(name)] for name in reversed(by)])]
+
+
+def _divide(patches: Sequence[tuple[tuple[int, int], int]], limit: int) -> Iterator[tuple[Piece, ...]]:
     """Cut the row of all patches' targets into lengths of ``limit``."""
     pieces: list[Piece] = []
     room = limit
-    for patch, n in patches:
+    for (tract, patch), n in patches:
         start = 0
         while start < n:
             stop = min(n, start + room)
-            pieces.append(Piece(patch, start, stop))
+            pieces.append(Piece(tract, patch, start, stop))
             room -= stop - start
             start = stop
             if room == 0:

@@ -11,6 +11,7 @@ is the same however many quanta have failed.  Memory is bounded by
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
 import hashlib
@@ -21,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from . import tables
 from .campaign import Campaign, Plan
@@ -30,11 +30,11 @@ from .errors import InternalError
 from .formats import writer_class
 from .formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
 from .masks import merge_mask_planes, reencode_mask
+from .piece_rows import Part, PieceRows
 from .product_files import Piece, ProductFilePlan
 from .quantum_outputs import QuantumOutput
 from .request import CutoutRequest
 from .row_answers import answer_rows, status_rows
-from .target_table import read_targets
 
 __all__ = ("Repackager",)
 
@@ -42,6 +42,9 @@ _LOG = logging.getLogger(__name__)
 
 BLOCK_BYTES = 64 * 1024 * 1024
 """Pixels that are moved at a time."""
+
+
+_MOST_OPEN_FILES = 8
 
 
 class Repackager:
@@ -67,10 +70,13 @@ class Repackager:
         outputs: Mapping[tuple[int, int], QuantumOutput],
     ) -> None:
         self._request = request
-        self._campaign = campaign
         self._plan = plan
         self._outputs = outputs
         self._tracts = {tract.tract: tract for tract in plan.tracts}
+        order = request.partition.order
+        self._healpix_order = tables.HEALPIX_ORDER if order is None else order
+        self._rows = PieceRows(campaign, self._tracts, order)
+        self._datasets: collections.OrderedDict[tuple[int, int], CutoutDataset] = collections.OrderedDict()
         mask_tables = []
         psf_shapes = []
         for output in outputs.values():
@@ -95,11 +101,13 @@ class Repackager:
         key
             A checksum: two files with the same key have the same bytes.
         """
-        sources = [self._outputs.get((file.tract, piece.patch)) for piece in file.pieces]
+        sources = [self._outputs.get((piece.tract, piece.patch)) for piece in file.pieces]
         parts = {
             "request": self._plan.request_fingerprint,
             "bands": self._plan.bands,
-            "targets": self._tracts[file.tract].sha256,
+            "targets": [self._tracts[tract].sha256 for tract in file.tracts],
+            "size": file.size,
+            "healpix": file.healpix,
             "pieces": [dataclasses.astuple(piece) for piece in file.pieces],
             "sources": [source.dataset_id if source and source.done else "" for source in sources],
             "mask_planes": [dataclasses.astuple(plane) for plane in self._mask_planes],
@@ -123,15 +131,12 @@ class Repackager:
         """
         index = 0
         for piece in file.pieces:
-            with self._open(file, piece) as source:
-                offset = piece.start
-                for rows in self._targets(file, piece):
-                    part = slice(offset, offset + rows.num_rows)
-                    offset += rows.num_rows
-                    answer = answer_rows(source, file, piece, part, rows, self._plan.bands)
-                    n = int(answer.delivered.sum())
-                    yield status_rows(rows, file, answer, index)
-                    index += n
+            source = self._open(piece)
+            for rows, part in self._rows.read(file, piece):
+                answer = answer_rows(source, file, piece, part, rows, self._plan.bands)
+                n = int(answer.delivered.sum())
+                yield status_rows(rows, file, answer, index)
+                index += n
 
     def write(self, file: ProductFilePlan, directory: Path, progress: Callable[[int], None]) -> int:
         """Write a data file.
@@ -156,66 +161,66 @@ class Repackager:
             Raised if the disk takes no more.
         """
         selected: list[np.ndarray] = []
-        provenance = []
+        provenance = {}
         for piece in file.pieces:
-            with self._open(file, piece) as source:
-                delivered = np.zeros(piece.stop - piece.start, dtype=bool)
-                if source is not None:
-                    status = source.read(file.size, "band_status", slice(piece.start, piece.stop))
-                    delivered = (status == tables.BAND_OK).any(axis=1)
-                    if delivered.any():
-                        provenance.append(
-                            PatchProvenance(
-                                file.tract, piece.patch, source.inputs, source.backgrounds, source.neighbors
-                            )
-                        )
-                selected.append(delivered)
+            source = self._open(piece)
+            delivered = np.zeros(piece.stop - piece.start, dtype=bool)
+            if source is not None:
+                parts = (part for _, part in self._rows.read(file, piece))
+                status = np.concatenate([source.read(file.size, "band_status", part) for part in parts])
+                delivered = (status == tables.BAND_OK).any(axis=1)
+                if delivered.any():
+                    provenance[piece.tract, piece.patch] = PatchProvenance(
+                        piece.tract, piece.patch, source.inputs, source.backgrounds, source.neighbors
+                    )
+            selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))
         if not n_rows:
             return 0
-        layout = self._layout(file, tuple(provenance))
+        layout = self._layout(file, tuple(provenance.values()))
         start = 0
         writer = writer_class(self._request.formats[0])
         with writer(directory / file.path, layout, n_rows) as product:
             for piece, delivered in zip(file.pieces, selected, strict=True):
-                if not delivered.any():
+                source = self._open(piece)
+                if source is None or not delivered.any():
                     continue
-                with self._open(file, piece) as source:
-                    assert source is not None
-                    offset = 0
-                    for rows in self._targets(file, piece, max_rows=self._block_rows(file.size)):
-                        keep = delivered[offset : offset + rows.num_rows]
-                        part = slice(piece.start + offset, piece.start + offset + rows.num_rows)
-                        offset += rows.num_rows
-                        if keep.any():
-                            product.write(start, self._columns(source, layout, rows, part, keep))
-                            start += int(keep.sum())
-                            progress(int(keep.sum()))
+                offset = 0
+                for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(file.size)):
+                    keep = delivered[offset : offset + rows.num_rows]
+                    offset += rows.num_rows
+                    if keep.any():
+                        product.write(start, self._columns(source, layout, rows, part, keep))
+                        start += int(keep.sum())
+                        progress(int(keep.sum()))
         return n_rows
 
-    def _open(self, file: ProductFilePlan, piece: Piece) -> _Source:
-        output = self._outputs.get((file.tract, piece.patch))
-        return _Source(output.path if output is not None else None)
+    def close(self) -> None:
+        """Close all files."""
+        self._rows.close()
+        while self._datasets:
+            self._datasets.popitem()[1].close()
 
-    def _targets(
-        self, file: ProductFilePlan, piece: Piece, *, max_rows: int | None = None
-    ) -> Iterator[pa.RecordBatch]:
-        """Target rows of a piece."""
-        tract = self._tracts[file.tract]
-        offset = 0
-        for batch in read_targets(self._campaign.targets / tract.path, piece.patch):
-            rows = batch.filter(pa.array(batch.column("size_pixels").to_numpy() == file.size))
-            first, last = max(piece.start, offset), min(piece.stop, offset + rows.num_rows)
-            step = max_rows or max(1, last - first)
-            for start in range(first, last, step):
-                yield rows.slice(start - offset, min(step, last - start))
-            offset += rows.num_rows
+    def _open(self, piece: Piece) -> CutoutDataset | None:
+        """Cutout dataset of a piece, if there is one.  Files of small HEALPix
+        pixels have pieces of the same few patches, so some are kept open.
+        """
+        place = (piece.tract, piece.patch)
+        output = self._outputs.get(place)
+        if output is None or output.path is None:
+            return None
+        if place not in self._datasets:
+            self._datasets[place] = CutoutDataset(output.path)
+        self._datasets.move_to_end(place)
+        if len(self._datasets) > _MOST_OPEN_FILES:
+            self._datasets.popitem(last=False)[1].close()
+        return self._datasets[place]
 
     def _block_rows(self, size: int) -> int:
         return max(1, BLOCK_BYTES // (4 * len(self._plan.bands) * size * size))
 
     def _layout(self, file: ProductFilePlan, provenance: tuple[PatchProvenance, ...]) -> ProductLayout:
-        schema = pq.read_schema(self._campaign.targets / self._tracts[file.tract].path)
+        schema = self._rows.schema(file.tracts[0])
         request = self._request
         return ProductLayout(
             size=file.size,
@@ -232,6 +237,7 @@ class Repackager:
             instrument=request.labels.instrument,
             release=request.labels.release,
             provenance=provenance,
+            healpix_order=self._healpix_order,
         )
 
     def _columns(
@@ -239,7 +245,7 @@ class Repackager:
         source: CutoutDataset,
         layout: ProductLayout,
         rows: pa.RecordBatch,
-        part: slice,
+        part: Part,
         keep: np.ndarray,
     ) -> dict[str, object]:
         """Values of a block, by dataset of the product."""
@@ -285,21 +291,7 @@ class Repackager:
         return columns
 
 
-class _Source:
-    """A cutout dataset for the time of a ``with``, or nothing at all."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._dataset = CutoutDataset(path) if path is not None else None
-
-    def __enter__(self) -> CutoutDataset | None:
-        return self._dataset
-
-    def __exit__(self, *_: object) -> None:
-        if self._dataset is not None:
-            self._dataset.close()
-
-
-def _read_kept(source: CutoutDataset, size: int, part: slice, keep: np.ndarray, name: str) -> np.ndarray:
+def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, name: str) -> np.ndarray:
     values = source.read(size, name, part)
     return values if keep.all() else values[keep]
 

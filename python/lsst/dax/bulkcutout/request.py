@@ -18,7 +18,7 @@ from pydantic import BeforeValidator
 from .errors import UserError, did_you_mean
 from .request_checks import path_or_uri, quoted, repository, several, text, whole_number
 from .request_file import read_mapping
-from .tables import in_band_order
+from .tables import HEALPIX_ORDER, in_band_order
 
 __all__ = (
     "DEFAULT_PLANES",
@@ -45,6 +45,12 @@ PLANES = ("image", "variance", "mask", "psf")
 
 DEFAULT_PLANES = ("image", "mask")
 """What is delivered where the request does not say."""
+
+PARTITIONS = ("tract", "patch", "healpix")
+"""What the files of a product can be partitioned by."""
+
+MAX_HEALPIX_ORDER = 29
+"""Highest order whose pixel numbers fit in 64 bits."""
 
 FORMATS = ("hdf5",)
 """File formats that a product can have."""
@@ -162,14 +168,22 @@ def _check_planes(value: Any) -> Any:
 
 
 def _check_partition(value: Any) -> Any:
-    if value in ("patch", "healpix"):
-        raise ValueError("partition by patch and healpix come in a later version; must be tract")
-    if value != "tract":
-        hint = did_you_mean(value, ["tract"]) if isinstance(value, str) else ""
-        raise ValueError(f"must be tract{hint}")
+    if value not in PARTITIONS:
+        hint = did_you_mean(value, PARTITIONS) if isinstance(value, str) else ""
+        raise ValueError(f"must be one of {', '.join(PARTITIONS)}{hint}")
     return value
 
 
+def _check_order(value: Any, info: pydantic.ValidationInfo) -> int | None:
+    by = info.data.get("by")
+    if by == "healpix":
+        return HEALPIX_ORDER if value is None else _whole_order(value)
+    if value is not None and by is not None:
+        raise ValueError(f"is for 'by: healpix' alone; leave it out, or partition by healpix, not by {by}")
+    return None
+
+
+_whole_order = whole_number(0, MAX_HEALPIX_ORDER, unit="orders (nside is 2 to this power)")
 _check_column = text(r".+", "the name of a column of the catalog")
 _check_name = text(
     r"[A-Za-z0-9_][A-Za-z0-9_.+:@/-]*",
@@ -238,8 +252,14 @@ class CatalogSpec(_Part):
 class Partition(_Part):
     """How the product is split into files."""
 
-    by: Annotated[Literal["tract"], BeforeValidator(_check_partition)] = "tract"
-    """What the files are partitioned by: tract."""
+    by: Annotated[Literal["tract", "patch", "healpix"], BeforeValidator(_check_partition)] = "tract"
+    """What the files are partitioned by: tract, patch or healpix."""
+
+    order: Annotated[int | None, BeforeValidator(_check_order)] = pydantic.Field(
+        default=None, validate_default=True
+    )
+    """Order of the HEALPix pixels (nested, of the ICRS positions); 4 by
+    default, only with healpix."""
 
     max_rows_per_file: Annotated[int, BeforeValidator(whole_number(1, 10**9, unit="rows"))] = 100_000
     """Largest number of rows in one file."""

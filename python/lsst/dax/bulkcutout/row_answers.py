@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from . import tables
 from .cutout_dataset import CutoutDataset
+from .piece_rows import Part
 from .product_files import Piece, ProductFilePlan
 
 __all__ = ("RowAnswers", "answer_rows", "status_rows")
@@ -44,7 +45,7 @@ def answer_rows(
     source: CutoutDataset | None,
     file: ProductFilePlan,
     piece: Piece,
-    part: slice,
+    part: Part,
     rows: pa.RecordBatch,
     bands: Sequence[str],
 ) -> RowAnswers:
@@ -59,7 +60,7 @@ def answer_rows(
     piece
         The piece of it that they are in.
     part
-        Range of the targets among those of the patch and size.
+        Places of the targets among those of the patch and size.
     rows
         The targets.
     bands
@@ -71,7 +72,7 @@ def answer_rows(
         One for each target.
     """
     n = rows.num_rows
-    place = f"tract {file.tract}, patch {piece.patch}"
+    place = f"tract {piece.tract}, patch {piece.patch}"
     if source is None:
         return RowAnswers(
             status=[tables.NOT_PROCESSED] * n,

@@ -20,6 +20,7 @@ __all__ = (
     "BAND_STATUS",
     "CARRIED_PREFIX",
     "DELIVERED",
+    "HEALPIX_ORDER",
     "INVALID_ID",
     "INVALID_POSITION",
     "INVALID_SIZE",
@@ -81,6 +82,10 @@ BAND_STATUS: Mapping[int, str] = MappingProxyType(
 CARRIED_PREFIX = "carried:"
 """Put before the names of carried columns in the target table, where they
 stand beside our own columns."""
+
+HEALPIX_ORDER = 4
+"""Order of HEALPix pixels where none is named: ``nside = 16``, the value that
+MultimodalUniverse asks for."""
 
 _UNIT_KEYS = (b"unit", b"TUNIT", b"units")
 _DESCRIPTION_KEYS = (b"description", b"TCOMM", b"comment")

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -19,7 +20,7 @@ from .campaign import TractPlan
 from .errors import InternalError
 from .manifest import file_sha256
 
-__all__ = ("TargetTableWriter", "read_targets", "sha256_of", "target_patches")
+__all__ = ("TargetFile", "TargetTableWriter", "read_targets", "sha256_of", "target_patches")
 
 ROW_GROUP_ROWS = 250_000
 
@@ -124,11 +125,73 @@ def read_targets(
     InternalError
         Raised if a row group holds more than one patch.
     """
-    with pq.ParquetFile(path) as file:
-        for group, (_, found) in enumerate(_places(file)):
-            if patch is None or found == patch:
-                wanted = None if columns is None else list(columns)
-                yield from file.read_row_group(group, columns=wanted).combine_chunks().to_batches()
+    with contextlib.closing(TargetFile(path)) as file:
+        yield from file.read(patch, columns=columns)
+
+
+class TargetFile:
+    """A target file that is read several times.
+
+    Parameters
+    ----------
+    path
+        Target file.
+
+    Raises
+    ------
+    InternalError
+        Raised if a row group holds more than one patch.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = pq.ParquetFile(path)
+        self._groups: dict[int, list[int]] = {}
+        for group, (_, patch) in enumerate(_places(self._file)):
+            self._groups.setdefault(patch, []).append(group)
+        self.schema: pa.Schema = self._file.schema_arrow
+        """Columns of the targets."""
+
+    def n_batches(self, patch: int) -> int:
+        """Number of batches that a patch is read in.
+
+        Parameters
+        ----------
+        patch
+            Patch identifier.
+
+        Returns
+        -------
+        n
+            0 if it has no targets.
+        """
+        return len(self._groups.get(patch, ()))
+
+    def read(
+        self, patch: int | None = None, *, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Read targets.
+
+        Parameters
+        ----------
+        patch
+            Patch whose targets are wanted; all if `None`.
+        columns
+            Columns that are wanted; all if `None`.
+
+        Yields
+        ------
+        targets
+            Rows by patch, then in the order of the catalog; at most
+            `ROW_GROUP_ROWS` at a time.
+        """
+        wanted = None if columns is None else list(columns)
+        groups = range(self._file.num_row_groups) if patch is None else self._groups.get(patch, ())
+        for group in groups:
+            yield from self._file.read_row_group(group, columns=wanted).combine_chunks().to_batches()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
 
 
 def target_patches(path: Path) -> list[tuple[int, int]]:

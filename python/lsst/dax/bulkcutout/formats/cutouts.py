@@ -33,8 +33,8 @@ def open_cutouts(path: str | os.PathLike[str]) -> Cutouts:
     Parameters
     ----------
     path
-        Directory of the product, one of its directories for a size
-        (``size=64``), or one of its data files.
+        Directory of the product, one of the directories in it (``size=64``,
+        ``size=64/healpix=0042``), or one of its data files.
 
     Returns
     -------
@@ -60,15 +60,14 @@ def open_cutouts(path: str | os.PathLike[str]) -> Cutouts:
             saturated = first.mask_plane("SATURATED", "r")
     """
     path = Path(path)
-    if path.is_file():
-        product = path.parent.parent if re.fullmatch(r"size=\d+", path.parent.name) else path.parent
-        return Cutouts([path], product=product)
     if not path.exists():
         raise UserError(f"There is nothing at {path}: give the directory of a product, or one of its files.")
-    one_size = re.fullmatch(r"size=\d+", path.name)
-    product = path.parent if one_size else path
-    files = sorted(path.glob("*.hdf5" if one_size else "size=*/*.hdf5"), key=_size_and_name)
-    missing = sorted(_promised(product, path.name if one_size else "") - set(files))
+    product = _product_of(path)
+    if path.is_file():
+        return Cutouts([path], product=product)
+    inside = path.relative_to(product).as_posix() if path != product else ""
+    files = sorted(path.rglob("*.hdf5") if inside else path.glob("size=*/**/*.hdf5"), key=_natural)
+    missing = sorted(_promised(product, inside) - set(files))
     if missing:
         raise CorruptInputError(f"{missing[0]} is missing: the manifest of the product lists it.")
     if not files and not (product / "manifest.json").exists():
@@ -317,9 +316,18 @@ class Cutouts(Sequence[Cutout]):
         )
 
 
-def _size_and_name(path: Path) -> tuple[int, str]:
-    digits = path.parent.name.removeprefix("size=")
-    return (int(digits) if digits.isdecimal() else 0, path.name)
+def _product_of(path: Path) -> Path:
+    """Directory of the product that a file or directory belongs to."""
+    directory = path.parent if path.is_file() else path
+    if re.fullmatch(r"healpix=\d+", directory.name):
+        directory = directory.parent
+    return directory.parent if re.fullmatch(r"size=\d+", directory.name) else directory
+
+
+def _natural(path: Path) -> list[tuple[int, str]]:
+    """Sort numbers in names as numbers."""
+    parts = re.split(r"(\d+)", path.as_posix())
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _promised(product: Path, directory: str) -> set[Path]:

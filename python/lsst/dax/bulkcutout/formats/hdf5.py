@@ -24,7 +24,7 @@ import pyarrow as pa
 
 from ..errors import InternalError, TransientError, UserError
 from .healpix import nested_pixel
-from .layout import HEALPIX_ORDER, Column, ProductLayout, is_text
+from .layout import Column, ProductLayout, is_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -126,7 +126,7 @@ class HDF5Writer:
                 self._write_rows(self._layout.columns[path], start, values)
             self._written[path] = stop
         if "catalog/ra" in columns:
-            pixels = nested_pixel(columns["catalog/ra"], columns["catalog/dec"], HEALPIX_ORDER)
+            pixels = nested_pixel(columns["catalog/ra"], columns["catalog/dec"], self._layout.healpix_order)
             with self._disk_errors():
                 self._datasets["catalog/healpix"][start : start + len(pixels)] = pixels
 

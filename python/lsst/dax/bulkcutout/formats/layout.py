@@ -19,13 +19,12 @@ import numpy as np
 import pyarrow as pa
 
 from ..masks import mask_dtype
-from ..tables import CARRIED_PREFIX, field_description, field_unit
+from ..tables import CARRIED_PREFIX, HEALPIX_ORDER, field_description, field_unit
 
 if TYPE_CHECKING:
     from ..tables import MaskPlane, NeighborInput
 
 __all__ = (
-    "HEALPIX_ORDER",
     "READABLE_VERSIONS",
     "SCHEMA_VERSION",
     "WRITER_VERSION",
@@ -45,9 +44,6 @@ WRITER_VERSION = "2"
 READABLE_VERSIONS = ("1", "2")
 """Versions that can be read; what is new in a later one is missing in files
 of an earlier one."""
-
-HEALPIX_ORDER = 4
-"""``nside = 16``, the value that MultimodalUniverse asks for."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,6 +134,10 @@ class ProductLayout:
     provenance: tuple[PatchProvenance, ...] = ()
     """Inputs of every patch that has rows in the file."""
 
+    healpix_order: int = HEALPIX_ORDER
+    """Order of the pixels in ``catalog/healpix``: that of the files, if they
+    are by HEALPix."""
+
     @property
     def meta(self) -> dict[str, str | int | tuple[int, ...] | tuple[str, ...]]:
         """Content of the ``meta`` group, without the table of mask planes."""
@@ -153,7 +153,7 @@ class ProductLayout:
             "dataset_type": self.dataset_type,
             "skymap": self.skymap,
             "background": ",".join(backgrounds),
-            "healpix_nside_catalog": 1 << HEALPIX_ORDER,
+            "healpix_nside_catalog": 1 << self.healpix_order,
             "healpix_ordering": "nested",
             "band_order": self.bands,
             "image_shape": (self.size, self.size),
@@ -248,7 +248,7 @@ _CATALOG_COLUMNS = (
     Column("catalog/row", _I8, (), "", "Zero-based row number in the catalog."),
     Column("catalog/ra", _F8, (), "deg", "Right ascension of the target, ICRS."),
     Column("catalog/dec", _F8, (), "deg", "Declination of the target, ICRS."),
-    Column("catalog/healpix", _I8, (), "", "HEALPix pixel of the target, nested, nside 16."),
+    Column("catalog/healpix", _I8, (), "", "HEALPix pixel of the target, nested; for nside see meta."),
     Column("catalog/tract", _I4, (), "", "Tract of the images."),
     Column("catalog/patch", _I4, (), "", "Patch of the images."),
     Column("catalog/x", _F8, (), "pixel", "Column of the target in the tract, zero-based."),
