@@ -15,6 +15,7 @@ import pytest
 from lsst.dax.bulkcutout.cutout_dataset import CutoutDataset, CutoutDatasetWriter
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.tables import MaskPlane
+from lsst.dax.bulkcutout.wcs import TangentWcs
 
 PLANES = (MaskPlane("CLIPPED", 0, "clipped"), MaskPlane("NO_DATA", 5, ""))
 
@@ -28,7 +29,7 @@ def write(path: Path) -> None:
         mask_planes=PLANES,
         inputs=["uuid-of-g", ""],
         backgrounds=["object", ""],
-        wcs={"crval": (10.0, -3.0), "crpix": (100.0, 200.0), "cd": ((-1e-4, 0.0), (0.0, 1e-4))},
+        wcs=[TangentWcs(crval=(10.0, -3.0), crpix=(100.0, 200.0), cd=((-1e-4, 0.0), (0.0, 1e-4))), None],
     )
     writer.add_size(5, 4, planes={"image": np.dtype("f4"), "mask": np.dtype("i4")}, psf_shape=(3, 7))
     writer.write(5, "row", slice(0, 4), np.array([3, 5, 8, 9]))
@@ -46,7 +47,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
         assert (dataset.tract, dataset.patch, dataset.bands) == (12, 34, ("g", "y"))
         assert dataset.mask_planes == PLANES and dataset.psf_shape == (3, 7)
         assert dataset.inputs == ("uuid-of-g", "") and dataset.backgrounds == ("object", "")
-        assert dataset.crpix.tolist() == [100, 200] and dataset.cd[0, 0] == -1e-4
+        assert dataset.wcs == TangentWcs((10.0, -3.0), (100.0, 200.0), ((-1e-4, 0.0), (0.0, 1e-4)))
+        assert dataset.wcs_cards == ("", "")
         assert (dataset.count(5), dataset.count(6)) == (4, 0)
         assert dataset.read(5, "row", slice(1, 3)).tolist() == [5, 8]
         image = dataset.read(5, "image")

@@ -50,8 +50,8 @@ BESIDE = {
     "catalog": "row tract patch x y x_cutout y_cutout",
     "images": "band_present band_status valid_fraction center_valid psf_valid psf_cell inexact_psf_fraction"
     " n_cells n_patches stitched",
-    "wcs": "crval crpix cd",
-    "provenance": "dataset_uuid background tract patch neighbors",
+    "wcs": "crval crpix cd exact",
+    "provenance": "dataset_uuid background tract patch neighbors wcs",
     "carried": "flux_r n_visits is_star note",
     "carried_null": "flux_r n_visits is_star note",
 }

@@ -68,6 +68,7 @@ LEVELS = {
     "spool": 1,
     "target_table": 1,
     "wcs": 1,
+    "header_wcs": 1,
     "boxes": 0,
     "campaign": 0,
     "errors": 0,

@@ -35,8 +35,10 @@ import h5py
 import numpy as np
 
 from .errors import CorruptInputError
+from .header_wcs import HeaderWcs
 from .masks import NO_DATA
 from .tables import MaskPlane, NeighborInput
+from .wcs import TangentWcs, Wcs
 
 __all__ = ("BAND_COLUMNS", "ROW_COLUMNS", "CutoutDataset", "CutoutDatasetWriter")
 
@@ -87,8 +89,8 @@ class CutoutDatasetWriter:
         For each band the name of the background model that the input file
         has subtracted, ``""`` where it does not say.
     wcs
-        Terms of the tract's projection: ``crval``, ``crpix`` (zero-based
-        tract pixels) and ``cd``.
+        For each band the projection of its image, absolute pixels; `None`
+        where there is none. The first is that of the cutouts.
     neighbors
         Images of other patches that may have given pixels.
     """
@@ -103,7 +105,7 @@ class CutoutDatasetWriter:
         mask_planes: Sequence[MaskPlane],
         inputs: Sequence[str],
         backgrounds: Sequence[str],
-        wcs: Mapping[str, Any],
+        wcs: Sequence[Wcs | None],
         neighbors: Sequence[NeighborInput] = (),
     ) -> None:
         self._n_bands = len(bands)
@@ -121,7 +123,8 @@ class CutoutDatasetWriter:
                 "inputs": json.dumps(list(inputs)),
                 "backgrounds": json.dumps(list(backgrounds)),
                 "neighbors": json.dumps([dataclasses.astuple(each) for each in neighbors]),
-                **{name: np.asarray(value, dtype=np.float64) for name, value in wcs.items()},
+                "wcs": json.dumps([None if one is None else one.cards for one in wcs]),
+                **_terms(next((one for one in wcs if one is not None), None)),
             }
         )
 
@@ -225,9 +228,11 @@ class CutoutDataset:
         self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
         self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
         self.neighbors = tuple(NeighborInput(*each) for each in json.loads(attributes["neighbors"]))
-        self.crval = np.array(attributes["crval"])
-        self.crpix = np.array(attributes["crpix"])
-        self.cd = np.array(attributes["cd"])
+        self.wcs: Wcs | None
+        """Projection of the cutouts, absolute pixels; `None` where no image
+        could be opened."""
+        self.wcs_cards: tuple[str, ...] = tuple(cards or "" for cards in json.loads(attributes["wcs"]))
+        self.wcs = _projection(attributes, self.wcs_cards)
 
     def __enter__(self) -> CutoutDataset:
         return self
@@ -311,3 +316,18 @@ class CutoutDataset:
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+
+def _terms(wcs: Wcs | None) -> dict[str, np.ndarray]:
+    """Attributes of a plain tangent plane; NaN for any other projection."""
+    if isinstance(wcs, TangentWcs):
+        return {name: np.array(getattr(wcs, name), dtype=np.float64) for name in ("crval", "crpix", "cd")}
+    return {"crval": np.full(2, np.nan), "crpix": np.full(2, np.nan), "cd": np.full((2, 2), np.nan)}
+
+
+def _projection(attributes: Mapping[str, Any], cards: Sequence[str]) -> Wcs | None:
+    crval, crpix, cd = (np.array(attributes[name]).tolist() for name in ("crval", "crpix", "cd"))
+    if np.isfinite(crval[0]):
+        return TangentWcs(crval=tuple(crval), crpix=tuple(crpix), cd=(tuple(cd[0]), tuple(cd[1])))
+    text = next(filter(None, cards), None)
+    return None if text is None else HeaderWcs(text)

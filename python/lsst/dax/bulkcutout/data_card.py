@@ -121,7 +121,11 @@ def _files(files: Sequence[ProductFile]) -> str:
 
 
 def _pixels(reader: HDF5Reader) -> str:
-    return _PIXELS.format(scale=float(reader.read("images/pixel_scale", (0, 0))) if reader.n_rows else 0.0)
+    linear = "wcs/exact" in reader and not reader.read("wcs/exact").all()
+    return _PIXELS.format(
+        scale=float(reader.read("images/pixel_scale", (0, 0))) if reader.n_rows else 0.0,
+        projection=_LINEAR_TERMS if linear else "",
+    )
 
 
 def _background(directory: Path, files: Sequence[ProductFile]) -> str:
@@ -240,12 +244,16 @@ _PIXELS = """\
 - Pixel positions are zero-based, whole numbers at the centres of pixels. The target lies at `x_cutout`,
   `y_cutout`, within a pixel of the middle: for size `n` the first pixel is `ceil(x - n / 2)`.
 - Projection: FITS `RA---TAN`, `DEC--TAN`, ICRS, degrees; `wcs/crval`, `wcs/crpix`, `wcs/cd` for each row. As
-  in FITS, `crpix` counts from 1; `x`, `y` of the catalog are zero-based pixels of the tract.
+  in FITS, `crpix` counts from 1; `x`, `y` of the catalog are zero-based pixels of the tract.{projection}
 - A cutout at an edge is delivered: where no image reaches, image and variance are NaN and the mask is
   `NO_DATA`. `valid_fraction` is the part of the pixels that are finite and not `NO_DATA`.
 - `band_present` is false where there is no image in a band; a hole in an image is another matter, see
   `band_status`.
 """
+
+_LINEAR_TERMS = """
+- The images have another projection: where `wcs/exact` is false these are its linear terms at the target. The
+  exact one is in `provenance/wcs`, as header cards in pixels of the tract, and `cutout.wcs` gives it."""
 
 _BACKGROUND = """\
 ## Background

@@ -34,6 +34,9 @@ __all__ = ("NeighborImage", "PatchCut")
 PLACE_TOLERANCE_PIXELS = 0.01
 """How far discovery and an image's own projection may differ."""
 
+_NOWHERE = -(2.0**30)
+"""A pixel that no image has."""
+
 _COLUMNS = ("row", "ra", "dec", "size_pixels", "x", "y")
 
 
@@ -127,12 +130,6 @@ class PatchCut:
         for batch in read_targets(targets, patch, columns=["size_pixels"]):
             for value in pc.value_counts(batch.column("size_pixels")):
                 counts[value["values"].as_py()] += value["counts"].as_py()
-        nothing = float("nan")
-        wcs = {
-            "crval": self._wcs.crval if self._wcs else (nothing, nothing),
-            "crpix": self._wcs.crpix if self._wcs else (nothing, nothing),
-            "cd": self._wcs.cd if self._wcs else ((nothing, nothing), (nothing, nothing)),
-        }
         writer = CutoutDatasetWriter(
             path,
             tract=tract,
@@ -143,7 +140,7 @@ class PatchCut:
             backgrounds=[
                 self._readers[band].background or "" if band in self._readers else "" for band in self._bands
             ],
-            wcs=wcs,
+            wcs=[self._readers[band].wcs if band in self._readers else None for band in self._bands],
             neighbors=[each.source for each in self._neighbors],
         )
         with contextlib.closing(writer):
@@ -176,9 +173,10 @@ class PatchCut:
         offset: int,
     ) -> None:
         x, y = self._positions(rows)
-        # Where every image is damaged there is no projection: the place does
-        # not matter then, for there is nothing to cut.
-        first_x, first_y = first_pixel(np.nan_to_num(x), size), first_pixel(np.nan_to_num(y), size)
+        # Where every image is damaged there is no projection, and a distorted
+        # one may not reach the target: a place then without any pixels.
+        first_x = first_pixel(np.where(np.isnan(x), _NOWHERE, x), size)
+        first_y = first_pixel(np.nan_to_num(y), size)
         where = slice(offset, offset + rows.num_rows)
         columns = {"row": rows.column("row").to_numpy(), "x": x, "y": y, "x0": first_x, "y0": first_y}
         for name, values in columns.items():

@@ -15,8 +15,10 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import astropy.coordinates
 import astropy.io.fits
 import astropy.wcs
+import astropy.wcs.utils
 import h5py
 import numpy as np
 
@@ -113,7 +115,7 @@ class _InputImage:
 
     def place(self, ra: float, dec: float) -> tuple[float, float]:
         """Pixel ``(x, y)`` of the tract, zero-based."""
-        x, y = self.wcs.all_world2pix(ra, dec, 0)
+        x, y = _to_pixels(self.wcs, np.array([ra]), np.array([dec]))[0]
         return float(x) + self.x0, float(y) + self.y0
 
     def cut(
@@ -160,20 +162,23 @@ class _Target:
         self._size = int(file["meta/image_shape"][0])
         self._status = file["images/band_status"][index]
         self._bands = [name.decode() for name in file["meta/band_order"][()]]
-        self._wcs = astropy.wcs.WCS(naxis=2)
-        self._wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
-        self._wcs.wcs.crval = file["wcs/crval"][index]
-        self._wcs.wcs.crpix = file["wcs/crpix"][index]
-        self._wcs.wcs.cd = file["wcs/cd"][index]
-        self._wcs.wcs.set()
+        self._tangent = astropy.wcs.WCS(naxis=2)
+        self._tangent.wcs.ctype = ["RA---TAN", "DEC--TAN"]
+        self._tangent.wcs.crval = file["wcs/crval"][index]
+        self._tangent.wcs.crpix = file["wcs/crpix"][index]
+        self._tangent.wcs.cd = file["wcs/cd"][index]
+        self._tangent.wcs.radesys = "ICRS"
+        self._tangent.wcs.set()
+        self._wcs = self._tangent
+        if "wcs/exact" in file and not file["wcs/exact"][index]:
+            self._wcs = self._wcs_of_cards()
 
     def inputs(self) -> Iterator[tuple[str | None, int]]:
         """Dataset UUID and number of each band to compare; `None` where there
         is no image.
         """
+        places = self._places()
         tract, patch = self._file["catalog/tract"][self._index], self._file["catalog/patch"][self._index]
-        same = (self._file["provenance/tract"][()] == tract) & (self._file["provenance/patch"][()] == patch)
-        (places,) = np.nonzero(same)
         for band, status in enumerate(self._status):
             if status == _BAND_NO_DATASET:
                 yield None, band
@@ -184,10 +189,13 @@ class _Target:
 
     def check_place(self) -> Iterator[PixelFault]:
         """The product's projection sends the target to its place."""
-        x, y = (float(value) for value in self._wcs.all_world2pix(*self._sky, 0))
-        if not math.hypot(x - self._x_cutout, y - self._y_cutout) <= _TOLERANCE_PIXELS:
-            place = f"({self._x_cutout:.7f}, {self._y_cutout:.7f})"
-            yield self._fault("wcs", f"sends the target to ({x:.7f}, {y:.7f}), not to {place}")
+        for dataset, wcs in {"wcs": self._tangent, "provenance/wcs": self._wcs}.items():
+            x, y = _to_pixels(wcs, *(np.array([value]) for value in self._sky))[0].tolist()
+            if not math.hypot(x - self._x_cutout, y - self._y_cutout) <= _TOLERANCE_PIXELS:
+                place = f"({self._x_cutout:.7f}, {self._y_cutout:.7f})"
+                yield self._fault(dataset, f"sends the target to ({x:.7f}, {y:.7f}), not to {place}")
+            if wcs is self._wcs:
+                break
 
     def check_absent(self, band: int) -> Iterator[PixelFault]:
         """A band without an image is empty."""
@@ -237,12 +245,25 @@ class _Target:
     ) -> Iterator[PixelFault]:
         # A wrong matrix may still send the target itself to its place.
         corners = np.array([(0, 0), (0, self._size - 1), (self._size - 1, 0)], dtype=float)
-        sky = self._wcs.all_pix2world(corners, 0)
-        x, y = image.wcs.all_world2pix(sky[:, 0], sky[:, 1], 0)
-        there = np.stack([x + image.x0 - first_x, y + image.y0 - first_y], axis=1)
+        there = _to_pixels(image.wcs, *_to_sky(self._wcs, corners))
+        there += [image.x0 - first_x, image.y0 - first_y]
         off = float(np.abs(there - corners).max())
         if not off <= _TOLERANCE_PIXELS:
             yield self._fault("wcs", f"differs from the input image's by {off:.2g} px", band)
+
+    def _wcs_of_cards(self) -> astropy.wcs.WCS:
+        texts = self._file["provenance/wcs"][()][self._places()].ravel().tolist()
+        cards = next((text.decode() for text in texts if text), "")
+        header = astropy.io.fits.Header.fromstring(cards, sep="\n")
+        header["CRPIX1"] -= round(self._x - self._x_cutout)
+        header["CRPIX2"] -= round(self._y - self._y_cutout)
+        return astropy.wcs.WCS(header)
+
+    def _places(self) -> np.ndarray:
+        """Where the provenance of this row is."""
+        tract, patch = self._file["catalog/tract"][self._index], self._file["catalog/patch"][self._index]
+        same = (self._file["provenance/tract"][()] == tract) & (self._file["provenance/patch"][()] == patch)
+        return np.asarray(np.nonzero(same)[0])
 
     def _pixels(self, name: str, band: int) -> np.ndarray | None:
         path = f"images/{name}"
@@ -267,6 +288,31 @@ def _by_input(targets: Sequence[_Target]) -> dict[str | None, list[tuple[_Target
         for uuid, band in target.inputs():
             members.setdefault(uuid, []).append((target, band))
     return members
+
+
+def _frame(wcs: astropy.wcs.WCS) -> Any:
+    """Celestial frame of a projection."""
+    if wcs.wcs.lngtyp == "ELON":
+        equinox = 2000.0 if math.isnan(wcs.wcs.equinox) else wcs.wcs.equinox
+        return astropy.coordinates.BarycentricMeanEcliptic(equinox=f"J{equinox}")
+    return astropy.wcs.utils.wcs_to_celestial_frame(wcs)
+
+
+def _to_pixels(wcs: astropy.wcs.WCS, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Zero-based pixels ``(x, y)`` of ICRS positions, shape (n, 2)."""
+    sky = astropy.coordinates.SkyCoord(ra, dec, unit="deg").transform_to(_frame(wcs)).spherical
+    world = np.empty((len(ra), 2))
+    world[:, wcs.wcs.lng], world[:, wcs.wcs.lat] = sky.lon.deg, sky.lat.deg
+    # Without distortions the tolerance has no meaning.
+    return np.asarray(wcs.all_world2pix(world, 0, tolerance=1e-9, maxiter=100))
+
+
+def _to_sky(wcs: astropy.wcs.WCS, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """ICRS positions of zero-based pixels, shape (n, 2)."""
+    world = wcs.all_pix2world(pixels, 0)
+    lon, lat = world[:, wcs.wcs.lng], world[:, wcs.wcs.lat]
+    sky = astropy.coordinates.SkyCoord(lon, lat, unit="deg", frame=_frame(wcs)).icrs
+    return sky.ra.deg, sky.dec.deg
 
 
 def _mask_values(header: astropy.io.fits.Header) -> dict[str, int]:

@@ -21,7 +21,6 @@ from .errors import CorruptInputError
 from .quantum_outputs import QuantumOutput
 from .source_images import Coverage
 from .target_table import read_targets
-from .wcs import TangentWcs
 
 __all__ = ("RegisteredOutputs",)
 
@@ -112,14 +111,10 @@ class RegisteredOutputs:
             return False
 
     def _has_targets(self, dataset: CutoutDataset, patch: Coverage) -> bool:
-        wcs = TangentWcs(
-            crval=(float(dataset.crval[0]), float(dataset.crval[1])),
-            crpix=(float(dataset.crpix[0]), float(dataset.crpix[1])),
-            cd=(
-                (float(dataset.cd[0, 0]), float(dataset.cd[0, 1])),
-                (float(dataset.cd[1, 0]), float(dataset.cd[1, 1])),
-            ),
-        )
+        # Without a projection, where all images are damaged, such a patch is
+        # worth another try.
+        if (wcs := dataset.wcs) is None:
+            return False
         seen: dict[int, int] = {}
         for batch in read_targets(self._targets[patch.tract], patch.patch):
             sizes = batch.column("size_pixels").to_numpy()
@@ -134,8 +129,7 @@ class RegisteredOutputs:
                 if not np.array_equal(dataset.read(size, "row", part), batch.column("row").to_numpy()[mine]):
                     return False
                 for name, values in (("x", x), ("y", y)):
-                    # Without a projection, where all images are damaged, not
-                    # even equal: such a patch is worth another try.
+                    # Not even equal where the projection does not reach.
                     if not (
                         abs(dataset.read(size, name, part) - values[mine]) < PLACE_TOLERANCE_PIXELS
                     ).all():

@@ -171,7 +171,12 @@ class Repackager:
                 delivered = (status == tables.BAND_OK).any(axis=1)
                 if delivered.any():
                     provenance[piece.tract, piece.patch] = PatchProvenance(
-                        piece.tract, piece.patch, source.inputs, source.backgrounds, source.neighbors
+                        piece.tract,
+                        piece.patch,
+                        source.inputs,
+                        source.backgrounds,
+                        source.neighbors,
+                        source.wcs_cards,
                     )
             selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))
@@ -257,8 +262,10 @@ class Repackager:
                 f"The cutout dataset of tract {source.tract}, patch {source.patch} is not of these targets."
             )
         x, y, x0, y0 = (read(name) for name in ("x", "y", "x0", "y0"))
-        crpix = source.crpix + 1.0 - np.stack([x0, y0], axis=1)
-        scale = np.sqrt(abs(np.linalg.det(source.cd))) * 3600.0
+        # A delivered target has an image, and so a projection.
+        assert source.wcs is not None
+        terms = source.wcs.tangent_terms(rows.column("ra").to_numpy(), rows.column("dec").to_numpy())
+        scale = np.sqrt(abs(np.linalg.det(terms.cd))) * 3600.0
         n_bands = len(layout.bands)
         columns: dict[str, object] = {
             "catalog/row": rows.column("row").to_numpy(),
@@ -271,12 +278,13 @@ class Repackager:
             "catalog/y": y,
             "catalog/x_cutout": x - x0,
             "catalog/y_cutout": y - y0,
-            "images/pixel_scale": np.full((n, n_bands), scale, dtype=np.float32),
+            "images/pixel_scale": np.repeat(scale[:, np.newaxis], n_bands, axis=1).astype(np.float32),
             "images/band_present": read("band_status") != tables.BAND_NO_DATASET,
             "images/psf_cell": read("psf_cell"),
-            "wcs/crval": np.broadcast_to(source.crval, (n, 2)),
-            "wcs/crpix": crpix,
-            "wcs/cd": np.broadcast_to(source.cd, (n, 2, 2)),
+            "wcs/crval": terms.crval,
+            "wcs/crpix": terms.crpix + 1.0 - np.stack([x0, y0], axis=1),
+            "wcs/cd": terms.cd,
+            "wcs/exact": np.full(n, not source.wcs.cards),
             **{f"images/{name}": read(name) for name in BAND_COLUMNS},
         }
         for field in layout.carried:

@@ -2,17 +2,94 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""The tangent-plane projection that all coadds of a sky map share."""
+"""Projections: what all of them can do, and the tangent plane that the coadds
+of a sky map share.  `header_wcs` has the others.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ("TangentWcs",)
+__all__ = ("TangentTerms", "TangentWcs", "Wcs")
+
+
+class TangentTerms(NamedTuple):
+    """A tangent plane for each of ``n`` targets."""
+
+    crval: np.ndarray
+    """Tangent points, ICRS degrees, shape ``(n, 2)``."""
+
+    crpix: np.ndarray
+    """Pixels ``(x, y)`` of the tangent points, zero-based absolute pixels,
+    shape ``(n, 2)``."""
+
+    cd: np.ndarray
+    """Degrees per pixel, shape ``(n, 2, 2)``."""
+
+
+class Wcs(Protocol):
+    """Between the sky (ICRS) and the absolute pixels of an image."""
+
+    @property
+    def pixel_scale_arcsec(self) -> float:
+        """Side of the square that has the area of a pixel, arcsec."""
+
+    @property
+    def cards(self) -> str:
+        """Header cards, a line each, or empty.
+
+        They are in absolute pixels, and empty where `tangent_terms` says all
+        there is to say.
+        """
+
+    def sky_to_pixel(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions of points on the sky.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees, of any one shape.
+
+        Returns
+        -------
+        x, y
+            Zero-based pixels, float64, of the same shape; NaN for points that
+            the projection does not reach.
+        """
+
+    def pixel_to_sky(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Points on the sky of pixel positions.
+
+        Parameters
+        ----------
+        x, y
+            Zero-based pixels, of any one shape.
+
+        Returns
+        -------
+        ra, dec
+            ICRS degrees, float64, of the same shape; ``0 <= ra < 360``; NaN
+            for pixels that are not on the sky.
+        """
+
+    def tangent_terms(self, ra: np.ndarray, dec: np.ndarray) -> TangentTerms:
+        """Tangent planes that describe the projection around targets.
+
+        Parameters
+        ----------
+        ra, dec
+            The targets, ICRS degrees, shape ``(n,)``.
+
+        Returns
+        -------
+        terms
+            Exact if `cards` is empty; otherwise the projection's linear
+            terms at each target.
+        """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +114,31 @@ class TangentWcs:
         """Side of the square that has the area of a pixel, arcsec."""
         (a, b), (c, d) = self.cd
         return math.sqrt(abs(a * d - b * c)) * 3600.0
+
+    @property
+    def cards(self) -> str:
+        """Empty: the terms say all there is to say."""
+        return ""
+
+    def tangent_terms(self, ra: np.ndarray, dec: np.ndarray) -> TangentTerms:
+        """The terms of this projection, for each of some targets.
+
+        Parameters
+        ----------
+        ra, dec
+            The targets, ICRS degrees, shape ``(n,)``.
+
+        Returns
+        -------
+        terms
+            The same for all.
+        """
+        n = len(ra)
+        return TangentTerms(
+            np.broadcast_to(np.array(self.crval), (n, 2)),
+            np.broadcast_to(np.array(self.crpix), (n, 2)),
+            np.broadcast_to(np.array(self.cd), (n, 2, 2)),
+        )
 
     def sky_to_pixel(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
         """Pixel positions of points on the sky.

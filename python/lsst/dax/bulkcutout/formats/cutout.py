@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -124,10 +125,16 @@ class Cutout:
 
     @functools.cached_property
     def wcs(self) -> astropy.wcs.WCS:
-        """Projection; astropy's pixel (0, 0) is element ``[0, 0]``."""
+        """Projection, exact; astropy's pixel (0, 0) is element ``[0, 0]``.
+
+        Sky positions are those of the images' own frame, which is ICRS for
+        all plain tangent planes.
+        """
         # Astropy takes a second to import: only those who ask for it wait.
         import astropy.wcs
 
+        if "wcs/exact" in self._reader and not self._value("wcs/exact"):
+            return self._wcs_of_cards()
         wcs = astropy.wcs.WCS(naxis=2)
         wcs.wcs.ctype = ["RA---TAN", "DEC--TAN"]
         wcs.wcs.cunit = ["deg", "deg"]
@@ -138,6 +145,29 @@ class Cutout:
         # The default is 0 for a tangent point at the north pole alone.
         wcs.wcs.lonpole = 180.0
         wcs.wcs.set()
+        wcs.pixel_shape = (self.size, self.size)
+        return wcs
+
+    def _wcs_of_cards(self) -> astropy.wcs.WCS:
+        """The projection of the images by their own header cards."""
+        import astropy.io.fits
+        import astropy.wcs
+
+        reader = self._reader
+        here = (reader.read("provenance/tract") == self.tract) & (
+            reader.read("provenance/patch") == self.patch
+        )
+        cards = next((text for text in reader.read("provenance/wcs")[here].ravel() if text), None)
+        if cards is None:
+            raise CorruptInputError(f"{reader.path} is damaged: it has no projection of patch {self.patch}.")
+        header = astropy.io.fits.Header.fromstring(str(cards), sep="\n")
+        # From the pixels of the tract to those of the cutout.
+        for axis, name in ((1, "x"), (2, "y")):
+            first = self._value(f"catalog/{name}") - self._value(f"catalog/{name}_cutout")
+            header[f"CRPIX{axis}"] -= round(float(first))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", astropy.wcs.FITSFixedWarning)
+            wcs = astropy.wcs.WCS(header)
         wcs.pixel_shape = (self.size, self.size)
         return wcs
 

@@ -86,6 +86,11 @@ class PatchProvenance:
     neighbors: tuple[NeighborInput, ...] = ()
     """Images of other patches that cutouts may be completed from."""
 
+    wcs: tuple[str, ...] = ()
+    """Header cards of the projection of each band, a line each, in tract
+    pixels; empty text where the columns ``wcs`` say it, or there is no image.
+    None at all if that is so for all bands."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ProductLayout:
@@ -294,4 +299,11 @@ _WCS_COLUMNS = (
         "Tangent point (x, y) in the cutout; FITS: first pixel's centre is 1.",
     ),
     Column("wcs/cd", _F8, (2, 2), "deg", "Degrees per pixel, [[CD1_1, CD1_2], [CD2_1, CD2_2]]."),
+    Column(
+        "wcs/exact",
+        _BOOL,
+        (),
+        "",
+        "Whether this is the projection, or its linear terms at the target: see provenance/wcs.",
+    ),
 )

@@ -19,7 +19,7 @@ import numpy as np
 from ..boxes import Box
 from ..errors import UserError
 from ..tables import MaskPlane
-from ..wcs import TangentWcs
+from ..wcs import Wcs
 from .background import BackgroundField
 from .cell_coadd import CellCoaddReader
 from .fits_file import FitsFile
@@ -39,7 +39,7 @@ class ImageReader(Protocol):
         """Absolute pixels that the file covers."""
 
     @property
-    def wcs(self) -> TangentWcs:
+    def wcs(self) -> Wcs:
         """Projection, in absolute pixels."""
 
     @property

@@ -351,6 +351,7 @@ class SmallProduct:
             columns["wcs/crval"][number] = _CRVAL
             columns["wcs/crpix"][number] = (_CRPIX[0] - first_x + 1, _CRPIX[1] - first_y + 1)
             columns["wcs/cd"][number] = [[-_SCALE, 0], [0, _SCALE]]
+            columns["wcs/exact"][number] = True
             for band_number, band in enumerate(self.bands):
                 here = (number, band_number)
                 image = self.images.get((row["patch"], band))
