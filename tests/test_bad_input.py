@@ -191,7 +191,7 @@ def test_identifiers_that_lost_digits(
         ("none.parquet", None, "cannot be opened: No such file"),
         ("void.csv", b"", "is empty: it has no bytes"),
         ("header.csv", b"id,ra,dec\n", "is empty: it has columns but no rows"),
-        ("table.fits", b"SIMPLE  =                    T", "is FITS, which is not read yet"),
+        ("table.fits", b"SIMPLE  =                    T", "it was cut short in a header"),
         ("torn.parquet", b"PAR1 and no end", "it is damaged or was cut short"),
     ],
 )

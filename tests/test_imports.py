@@ -72,6 +72,7 @@ LEVELS = {
     "boxes": 0,
     "campaign": 0,
     "errors": 0,
+    "frame_names": 0,
     "manifest": 0,
     "product_directory": 0,
     "progress": 0,

@@ -217,7 +217,8 @@ class CatalogSpec(_Part):
     """The user's catalog."""
 
     uri: _Path
-    """Path of the catalog, a Parquet or CSV file."""
+    """Path of the catalog: Parquet, CSV, FITS, VOTable, or a directory of
+    Parquet files or HATS."""
 
     id_column: _Column | None = None
     """Name of the column with the identifiers; guessed by default."""

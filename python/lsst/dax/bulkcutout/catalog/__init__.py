@@ -4,9 +4,10 @@
 
 """The user's catalog: a file becomes target rows, every row numbered.
 
-`files` says which reader takes a file, `parquet_file` and `csv_file` stream
-its columns, `columns` finds those that are needed, `census` looks at what must
-be known before the first row (types of identifiers, sizes), `rows` checks each
+`open_file` finds the reader for what is in a file, `parquet_file`,
+`parquet_directory`, `csv_file`, `fits_file` and `votable_file` stream its
+columns, `columns` finds those that are needed, `census` looks at what must be
+known before the first row (types of identifiers, sizes), `rows` checks each
 row, and `table` puts them together.
 """
 

@@ -187,6 +187,9 @@ class _Choice:
         field = f"catalog.{role}_column"
         if name is not None:
             return self.named(field, name)
+        stated = (self._schema.metadata or {}).get(f"{role}_column".encode(), b"").decode()
+        if stated in self._counts:
+            return self.named(field, stated)
         candidates = [name for name in self._counts if name.lower() in GUESSES[role]]
         if len(candidates) == 1:
             return self.named(field, candidates[0])

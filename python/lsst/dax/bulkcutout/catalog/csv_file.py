@@ -21,6 +21,7 @@ import pyarrow.csv
 
 from ..errors import BulkCutoutError, UserError
 from .csv_lines import count_lines, find_undecodable, not_utf8, read_header
+from .file_bytes import check_expansion, native_stream
 from .files import Chunk, unreadable
 
 __all__ = ("CsvFile",)
@@ -37,7 +38,7 @@ class CsvFile:
     """A CSV catalog: commas, a line with the names of the columns, UTF-8.
 
     Lines that begin with ``#`` are passed over before the names, empty lines
-    everywhere.  Compressed files are known by their suffix.
+    everywhere.  Compressed files are known by their first bytes.
 
     Parameters
     ----------
@@ -56,6 +57,7 @@ class CsvFile:
         self.path = path
         self.n_rows: int | None = None
         self.warnings: list[str] = []
+        check_expansion(path)
         names, self._header_lines = read_header(path)
         self.schema = pa.schema([pa.field(name, pa.string()) for name in names])
         self._line_is_row = False
@@ -105,7 +107,7 @@ class CsvFile:
         names = [str(number) for number in range(len(self.schema))]
         try:
             reader = pyarrow.csv.open_csv(
-                str(self.path),
+                native_stream(self.path)[0],
                 # With threads the reader does not tell which row is bad.
                 pyarrow.csv.ReadOptions(
                     use_threads=False,

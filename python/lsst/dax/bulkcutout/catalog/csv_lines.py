@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import UserError
+from .file_bytes import native_stream
 from .files import unreadable
 
 __all__ = ("count_lines", "find_undecodable", "not_utf8", "read_header")
@@ -50,7 +51,9 @@ def read_header(path: Path) -> tuple[list[str], int]:
     except (pa.ArrowException, OSError) as error:
         raise unreadable(path, error) from error
     if b"\0" in start:
-        raise UserError(f"Catalog {path} is neither Parquet nor CSV; other formats are not read yet.")
+        raise UserError(
+            f"Catalog {path} is neither Parquet, CSV, FITS nor VOTable: other formats are not read."
+        )
     # What is not UTF-8 matters only where it is used.
     text = start[: start.rfind(b"\n") + 1 or None].decode("utf-8-sig", errors="surrogateescape")
     lines = io.StringIO(text, newline="")
@@ -125,7 +128,7 @@ def count_lines(path: Path, *, skip: int) -> tuple[int, int, int]:
 
 
 def _open_stream(path: Path) -> Any:
-    return pa.input_stream(str(path), compression="detect")
+    return native_stream(path)[0]
 
 
 def _open_lines(path: Path) -> io.BufferedReader:

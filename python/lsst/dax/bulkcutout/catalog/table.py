@@ -18,13 +18,15 @@ from ..request import CatalogSpec, SizeColumn
 from ..tables import field_description, field_unit, with_unit
 from .census import CarriedCensus, Census, IdCensus, SizeCensus
 from .columns import choose_columns
-from .csv_file import CsvFile
-from .files import CatalogFile, unreadable
-from .parquet_file import ParquetFile
+from .files import CatalogFile
+from .open_file import open_file
 from .rows import Carried, RowChecker
 from .text import unpacked
 
 __all__ = ("Catalog", "open_catalog")
+
+BATCH_ROWS = 200_000
+"""Rows that are looked at together."""
 
 FEW_ROWS = 10
 """With fewer rows than this, nothing is guessed from their positions."""
@@ -32,8 +34,6 @@ FEW_ROWS = 10
 WIDE_DEG = 30.0
 """Declinations over more than this belong to right ascensions over more than
 24 degrees, most likely."""
-
-_OTHER_FORMATS = {b"SIMPLE": "FITS", b"\x89HDF": "HDF5", b"<": "VOTable", b"PARE": "encrypted Parquet"}
 
 
 def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
@@ -64,7 +64,7 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
     columns; of a Parquet file only columns of sizes, and of identifiers that
     are floating-point numbers or uint64, are read.
     """
-    file = _open_file(spec.uri)
+    file = open_file(spec.uri)
     if file.n_rows == 0:
         raise _empty(file)
     columns, warnings = choose_columns(spec, size, path=file.path, schema=file.schema)
@@ -77,6 +77,10 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
     if sizes is not None and columns.size is not None:
         questions.append((columns.size, sizes))
     _ask(file, questions)
+    if file.n_rows is None:
+        # So far nobody has asked for anything.
+        for _ in file.scan([columns.id], batch_rows=BATCH_ROWS):
+            pass
     if not file.n_rows:
         raise _empty(file)
     if sizes is not None:
@@ -89,7 +93,7 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
         convert_id=convert_id,
         carried={name: _carry(file.schema.field(name), carried.get(name)) for name in columns.carried},
     )
-    return Catalog(file, checker, [*warnings, *id_warnings, *file.warnings])
+    return Catalog(file, checker, [*warnings, *id_warnings])
 
 
 class Catalog:
@@ -134,7 +138,7 @@ class Catalog:
     @property
     def warnings(self) -> list[str]:
         """What the user should know; complete when all rows were read."""
-        return [*self._warnings, *self._warnings_of_pass]
+        return [*self._warnings, *self._file.warnings, *self._warnings_of_pass]
 
     def batches(self, batch_rows: int = 200_000) -> Iterator[pa.RecordBatch]:
         """Read all rows from the first on.
@@ -222,35 +226,6 @@ class _Positions:
         ]
 
 
-def _open_file(uri: str) -> CatalogFile:
-    """Choose a reader by what is in the file."""
-    if "://" in uri:
-        raise UserError(
-            f"Catalog {uri} is not on a local disk: copy it there and name its path in catalog.uri."
-        )
-    path = Path(uri)
-    if path.is_dir():
-        raise UserError(f"Catalog {path} is a directory: name one Parquet or CSV file in catalog.uri.")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(8)
-    except OSError as error:
-        raise unreadable(path, error) from error
-    if not start:
-        raise UserError(f"Catalog {path} is empty: it has no bytes.")
-    if start.startswith(b"PAR1"):
-        return ParquetFile(path)
-    for magic, name in _OTHER_FORMATS.items():
-        if start.startswith(magic):
-            raise UserError(f"Catalog {path} is {name}, which is not read yet: convert it to Parquet or CSV.")
-    if path.suffix.lower() in (".parquet", ".parq", ".pq"):
-        raise UserError(
-            f"Catalog {path} is not a Parquet file, though its name says so: it is damaged, or the name is "
-            "wrong."
-        )
-    return CsvFile(path)
-
-
 def _empty(file: CatalogFile) -> UserError:
     return UserError(f"Catalog {file.path} is empty: it has columns but no rows.")
 
@@ -259,7 +234,7 @@ def _ask(file: CatalogFile, questions: Sequence[tuple[str, Census]]) -> None:
     """Read columns from start to end for those who want to see them."""
     if questions:
         names = list(dict.fromkeys(name for name, _ in questions))
-        for chunk in file.scan(names, batch_rows=200_000):
+        for chunk in file.scan(names, batch_rows=BATCH_ROWS):
             for name, census in questions:
                 census.see(chunk.columns[name], start=chunk.start)
 
