@@ -28,6 +28,7 @@ from lsst.dax.bulkcutout.catalog import open_catalog
 from lsst.dax.bulkcutout.discovery import Discovery, discover
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.request import CutoutRequest, check_request
+from lsst.dax.bulkcutout.skymap import KNOWN_SKYMAPS
 from lsst.dax.bulkcutout.source_images import SourceImages
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import (
@@ -200,6 +201,21 @@ def tangent(tmp_path_factory: pytest.TempPathFactory) -> SkyRepository:
     return registered_repo(tmp_path_factory.mktemp("tangent") / "repo", layout, ("r", "g"), missing)
 
 
+def deepest_images(repo: SkyRepository, ra: float, dec: float) -> list[tuple[int, int]]:
+    """Patches with an image in which a position lies deepest, by astropy's
+    projection; several if they differ by less than can be told apart.
+    """
+    depths: dict[tuple[int, int], float] = {}
+    for number, patch in {(number, patch) for number, patch, _ in repo.refs}:
+        tract = repo.layout.tracts[number]
+        x, y = (float(value) for value in tract.sky_to_pixel(ra, dec))
+        box = tract.patches[patch].outer
+        depth = min(x - box.x0 + 0.5, box.x1 - 0.5 - x, y - box.y0 + 0.5, box.y1 - 0.5 - y)
+        if np.isfinite(depth) and depth >= -1e-6:
+            depths[number, patch] = depth
+    return [place for place, depth in depths.items() if depth > max(depths.values()) - 0.01]
+
+
 @pytest.mark.parametrize("kind", ["rings", "tangent"])
 @pytest.mark.parametrize("with_patches", [False, True])
 def test_every_target_gets_its_patch_or_its_reason(
@@ -215,13 +231,24 @@ def test_every_target_gets_its_patch_or_its_reason(
     seen = Counter()
     for expected in targets.expected.to_pylist():
         answer = answers[expected["row"]]
+        if expected["status"] is None and with_patches and expected["tract"] is not None:
+            # The catalog has chosen its own patch, which has no image.
+            assert answer["status"] == "no_dataset"
+            continue
         if expected["status"] is None:
-            # Another patch than its own may have it: not our rule.
+            # No image of its own patch, or beyond the inner regions of all.
+            assert answer["status"] is None, answer
+            assert (answer["tract"], answer["patch"]) in deepest_images(repo, answer["ra"], answer["dec"])
+            seen["another patch"] += 1
+            seen["fallback"] += answer["fallback"]
+            if expected["tract"] is not None:
+                assert answer["fallback"]
             continue
         if expected["tract"] is None and kind == "tangent" and answer["status"] == "no_dataset":
             # In the border of an image that is not there, beyond the tract.
             seen["border"] += 1
             continue
+        assert not answer.get("fallback")
         seen[expected["status"]] += 1
         if expected["status"] in ("delivered", "no_data"):
             assert answer["status"] is None, answer
@@ -235,6 +262,8 @@ def test_every_target_gets_its_patch_or_its_reason(
     assert seen["invalid_position"] == 7 and seen["invalid_id"] == 1
     if kind == "tangent":
         assert seen["no_dataset"] > 0
+    assert with_patches or seen["fallback"] > 4
+    assert sum(tract.fallback for tract in found.tracts) == seen["fallback"]
     places = [(each.tract, each.patch) for each in found.coverage]
     assert places == sorted(places) and set(places) <= set(repo.layout.images)
     for each in found.coverage:
@@ -260,17 +289,85 @@ def test_patch_without_images_is_not_the_same_as_a_tract_without(
     places = [(500_000, 28), (500_000, 29), (500_002, 27), (500_001, 27)]
     ra, dec = np.concatenate([inside(rings, *place) for place in places], axis=1)
     found, answers = discover_here(tmp_path, rings, catalog_of(ra, dec), bands=["i", "u"])
+    other = "nor has another patch that covers the position."
     reasons = [(answers[row]["status"], answers[row].get("reason")) for row in range(4)]
     assert reasons == [
-        ("no_dataset", "Patch 28 of tract 500000 has no deep_coadd in band u, i."),
-        ("no_dataset", "Patch 29 of tract 500000 has no deep_coadd in band u, i."),
-        ("outside_footprint", "The position is in a tract without such images."),
+        ("no_dataset", f"Patch 28 of tract 500000 has no deep_coadd in band u, i, {other}"),
+        ("no_dataset", f"Patch 29 of tract 500000 has no deep_coadd in band u, i, {other}"),
+        (
+            "outside_footprint",
+            "The position is in a tract without such images, and no other tract's images reach it.",
+        ),
         (None, None),
     ]
     assert found.bands == ("u", "i")
     assert [set(each.datasets) for each in found.coverage] == [{"i"}]
     (warning,) = found.warnings
     assert warning == "No target has an image in band u: these bands will be empty in the product."
+
+
+def test_another_patch_stands_in_where_that_of_the_rule_has_no_image(
+    rings: SkyRepository, tmp_path: Path, queries: list[dict[str, Any]]
+) -> None:
+    """Patch 28 has no image; 27 and 35 reach over its borders, and 500_001
+    over a tract without any.  Rows of several patches that have none go to
+    one that has its own too, all in the order of the catalog; a patch that
+    the catalog names is not given up for another.
+    """
+    tract = rings.layout.tracts[500_000]
+    own, other = tract.patches[27].inner, tract.patches[35].inner
+    x = [own.x1 + 9.5, own.x0 + 99.0, own.x1 + 19.25, own.x1 + 99.0, own.x1 + 20.0, other.x0 + 120.0]
+    y = [own.y0 + 99.0, own.y0 + 88.0, own.y0 + 9.5, own.y0 + 99.0, own.y0 + 120.0, other.y0 - 3.0]
+    ra, dec = tract.pixel_to_sky(x, y)
+    table = catalog_of(ra % 360.0, dec, region=[None] * 4 + [500_000, None], part=[None] * 4 + [28, None])
+    table = table.cast(
+        table.schema.set(3, pa.field("region", pa.int64())).set(4, pa.field("part", pa.int64()))
+    )
+    columns = {"tract_column": "region", "patch_column": "part"}
+    found, answers = discover_here(tmp_path, rings, table, columns=columns)
+    given = [
+        (answers[row]["patch"], answers[row].get("fallback"), answers[row]["status"]) for row in range(6)
+    ]
+    assert given == [
+        (27, True, None),
+        (27, False, None),
+        (27, True, None),
+        (28, None, "no_dataset"),
+        (28, None, "no_dataset"),
+        # In the inner region of 27, whose image it is.
+        (27, False, None),
+    ]
+    assert answers[4]["reason"] == "Patch 28 of tract 500000 has no deep_coadd in any band."
+    np.testing.assert_allclose([answers[row]["x"] for row in (0, 1, 2)], x[:3], atol=1e-6)
+    (only,) = found.tracts
+    rows = [
+        row for batch in read_targets(tmp_path / "targets" / only.path) for row in batch["row"].to_pylist()
+    ]
+    assert rows == [0, 1, 2, 5] and only.fallback == 2 and only.patches == 1
+    # One query for the tract's images, and one for those of its neighbours.
+    assert len([asked for asked in queries if "tract IN" in asked["where"]]) == 2
+
+
+def test_tract_without_images_is_covered_by_its_neighbours(tmp_path: Path) -> None:
+    """Where the overlap of a tract reaches over the border; the position is
+    in the other tract by the formula.
+    """
+    demo = KNOWN_SKYMAPS[DEMO]
+    layout = rings_layout(DEMO, {500_000: range(64), 500_001: ()})
+    repo = registered_repo(tmp_path / "repo", layout, ["r"])
+    tract, beside = layout.tracts[500_000], layout.tracts[500_001]
+    middle = (tract.crval[0] + beside.crval[0]) / 2
+    steps = np.array([-40.0, 40.0, 1000.0]) * 0.2 / 3600 / np.cos(np.radians(tract.crval[1]))
+    ra, dec = middle + steps, np.full(3, tract.crval[1] + 0.011)
+    assert demo.find_tract(ra, dec).tolist() == [500_000, 500_001, 500_001]
+    found, answers = discover_here(tmp_path, repo, catalog_of(ra, dec))
+    assert [answers[row].get("fallback") for row in range(3)] == [False, True, None]
+    assert (answers[2]["status"], answers[2]["patch"]) == ("outside_footprint", None)
+    for row in (0, 1):
+        assert (answers[row]["tract"], answers[row]["patch"]) in deepest_images(repo, ra[row], dec[row])
+        expected = tract.sky_to_pixel(ra[row], dec[row])
+        np.testing.assert_allclose([answers[row]["x"], answers[row]["y"]], expected, atol=1e-6)
+    assert [(each.tract, each.fallback) for each in found.tracts] == [(500_000, 1)]
 
 
 def test_all_bands_are_those_of_any_target_in_order_of_wavelength(

@@ -47,7 +47,7 @@ DMTN_326 = {
 
 BESIDE = {
     "meta": "writer_version request_id dataset_type skymap background mask_planes",
-    "catalog": "row tract patch x y x_cutout y_cutout",
+    "catalog": "row tract patch fallback x y x_cutout y_cutout",
     "images": "band_present band_status valid_fraction center_valid psf_valid psf_cell inexact_psf_fraction"
     " n_cells n_patches stitched",
     "wcs": "crval crpix cd exact",

@@ -11,7 +11,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lsst.dax.bulkcutout.locate import RegionLocator, RingsLocator, agrees_with_records
+from lsst.dax.bulkcutout.locate import RingsLocator, agrees_with_records
+from lsst.dax.bulkcutout.region_locator import RegionLocator
 from lsst.dax.bulkcutout.skymap import KNOWN_SKYMAPS
 from lsst.dax.bulkcutout.tests import Layout, rings_layout, tangent_layout, tangent_tract
 from lsst.sphgeom import LonLat, UnitVector3d
@@ -22,8 +23,10 @@ DEMO = KNOWN_SKYMAPS["bulkcutout_demo_v1"]
 def region_locator(layout: Layout) -> RegionLocator:
     return RegionLocator(
         {number: tract.region(tract.bbox) for number, tract in layout.tracts.items()},
-        lambda number: {
-            patch: layout.tracts[number].region(each.outer)
+        lambda numbers: {
+            (number, patch): layout.tracts[number].region(each.outer)
+            for number in numbers
+            if number in layout.tracts
             for patch, each in layout.tracts[number].patches.items()
         },
         layout.tracts,
@@ -126,7 +129,7 @@ def test_tracts_without_images_are_told_from_the_edge_of_the_map() -> None:
         RingsLocator(DEMO, [7]),
         RegionLocator(
             {500_000: tract.region(tract.bbox)},
-            lambda _: {patch: tract.region(each.outer) for patch, each in tract.patches.items()},
+            lambda _: {(500_000, patch): tract.region(each.outer) for patch, each in tract.patches.items()},
             [7],
         ),
     ):

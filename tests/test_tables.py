@@ -42,8 +42,8 @@ def test_refusals_are_target_rows_with_status_and_reason() -> None:
 
 def test_status_table_has_the_columns_that_users_rely_on() -> None:
     assert status_schema(pa.int64(), [pa.field("mag", pa.float32())]).names == [
-        "row", "target_id", "ra", "dec", "status", "reason", "tract", "patch", "size_pixels", "file", "index",
-        "valid_fraction", "bands", "mag",
+        "row", "target_id", "ra", "dec", "status", "reason", "tract", "patch", "fallback", "size_pixels",
+        "file", "index", "valid_fraction", "bands", "mag",
     ]  # fmt: skip
 
 

@@ -160,7 +160,7 @@ def test_swapped_rows_are_found(out: Path) -> None:
     assert any("not in the order" in problem.message for problem in report.problems)
 
 
-@pytest.mark.parametrize("column", ["row", "object_id", "ra", "dec", "patch"])
+@pytest.mark.parametrize("column", ["row", "object_id", "ra", "dec", "patch", "fallback"])
 def test_swapped_values_of_a_column_are_found(out: Path, column: str) -> None:
     def change(file: h5py.File) -> None:
         values = file[f"catalog/{column}"][...]

@@ -17,7 +17,8 @@ from .errors import UserError
 
 __all__ = ("Campaign", "Plan", "TractPlan", "write_atomically")
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
+"""Version 2: targets have a column ``fallback``."""
 
 
 class TractPlan(pydantic.BaseModel):
@@ -42,6 +43,10 @@ class TractPlan(pydantic.BaseModel):
 
     rows_by_size: dict[int, int]
     """Number of targets for each cutout size in pixels."""
+
+    fallback: int = 0
+    """Number of targets that are cut from another patch than that of the
+    rule."""
 
 
 class Plan(pydantic.BaseModel):
@@ -77,6 +82,11 @@ class Plan(pydantic.BaseModel):
     def targets(self) -> int:
         """Rows that go to a quantum."""
         return sum(sum(tract.rows_by_size.values()) for tract in self.tracts)
+
+    @property
+    def fallback(self) -> int:
+        """Rows that are cut from another patch than that of the rule."""
+        return sum(tract.fallback for tract in self.tracts)
 
 
 @dataclasses.dataclass(frozen=True)

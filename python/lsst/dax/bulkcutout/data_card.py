@@ -109,7 +109,8 @@ def _rows(manifest: Manifest) -> str:
         if status in manifest.counts
     ]
     rows.append(("all", str(manifest.rows), "Rows of the catalog."))
-    return _ROWS.format(table=_table(("status", "rows", "meaning"), rows))
+    fallback = _FALLBACK.format(n=manifest.fallback) if manifest.fallback else ""
+    return _ROWS.format(table=_table(("status", "rows", "meaning"), rows), fallback=fallback)
 
 
 def _files(files: Sequence[ProductFile]) -> str:
@@ -226,6 +227,12 @@ _ROWS = """\
 
 {table}
 `status.parquet` says it for each row of the catalog, with the file and the row in it.
+{fallback}"""
+
+_FALLBACK = """
+Of the delivered rows {n} are cut from another patch than the one that the sky map's rule gives them, because
+that one has no image in any band: `fallback` is true for them. The patch that is used is the one that covers
+the position best; its pixels are not those that the row of an object table was measured on.
 """
 
 _FILES = """\

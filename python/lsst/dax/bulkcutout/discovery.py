@@ -12,22 +12,22 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections import Counter
 from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from lsst.daf.butler import Butler
 
 from . import tables
 from .campaign import Campaign, TractPlan
 from .catalog import Catalog
+from .fallback import GIVEN, NO_IMAGE_IN_TRACT, find_fallbacks
 from .locate import Location, Locator
+from .refused_rows import RefusedRows
 from .request import CutoutRequest
-from .source_images import Coverage, SourceImages, chunks_of_tracts
-from .spool import Spool
+from .source_images import Coverage, SourceImages
+from .spool import Spool, merged
 from .target_table import TargetTableWriter
 
 __all__ = ("Discovery", "discover", "located_schema")
@@ -93,29 +93,27 @@ def discover(
     """
     images = SourceImages(butler, request)
     locator, skymap = images.locator()
-    spool = Spool(campaign.scratch / "targets", located_schema(catalog.schema))
+    spool = Spool(campaign.scratch / "targets", _with_given(located_schema(catalog.schema)))
+    moved = Spool(campaign.scratch / "moved", located_schema(catalog.schema), order_by="row")
     refused = RefusedRows(campaign, catalog.schema)
     try:
         for batch in catalog.batches():
             _locate_batch(batch, locator, spool, refused)
             progress(batch.num_rows)
-        writer = TargetTableWriter(campaign.targets)
-        coverage: list[Coverage] = []
         groups = spool.groups()
-        for tracts in chunks_of_tracts(sorted({tract for tract, _ in groups})):
-            datasets = images.datasets(tracts)
-            for tract, patch in (group for group in groups if tracts[0] <= group[0] <= tracts[-1]):
-                if found := datasets.get((tract, patch)):
-                    writer.write(tract, patch, spool.read((tract, patch)))
-                    coverage.append(Coverage(tract, patch, found))
-                else:
-                    reason = f"Patch {patch} of tract {tract} has no {images.description}."
-                    for rows in spool.read((tract, patch)):
-                        refused.add_with(rows, tables.NO_DATASET, reason)
+        found = images.found(groups)
+        strays = [group for group in groups if group not in found]
+        found |= find_fallbacks(strays, spool, locator, images, moved, refused)
+        writer = TargetTableWriter(campaign.targets)
+        for place in sorted(found):
+            own = (rows.drop_columns([GIVEN]) for rows in spool.read(place))
+            writer.write(*place, merged([own, moved.read(place)], "row"))
         written = writer.close()
     finally:
         spool.close()
+        moved.close()
         counts = refused.close()
+    coverage = [Coverage(*place, datasets) for place, datasets in sorted(found.items())]
     present = {band for patch in coverage for band in patch.datasets}
     bands = _band_axis(request, present)
     warnings = [*catalog.warnings]
@@ -144,61 +142,26 @@ def located_schema(schema: pa.Schema) -> pa.Schema:
     Returns
     -------
     schema
-        The same without status and reason, with ``x`` and ``y`` (float64,
-        zero-based tract pixels; NaN where only the image's own WCS tells).
+        The same without status and reason, with ``fallback`` (bool, whether
+        another patch stands in for that of the rule), ``x`` and ``y``
+        (float64, zero-based tract pixels; NaN where only the image's own WCS
+        tells).
     """
     fields = [field for field in schema if field.name not in ("status", "reason")]
     after = 1 + [field.name for field in fields].index("patch")
-    pixels = [pa.field("x", pa.float64()), pa.field("y", pa.float64())]
-    return pa.schema([*fields[:after], *pixels, *fields[after:]])
+    place = [pa.field("fallback", pa.bool_()), pa.field("x", pa.float64()), pa.field("y", pa.float64())]
+    return pa.schema([*fields[:after], *place, *fields[after:]])
 
 
-class RefusedRows:
-    """Rows that no quantum will see, written as they are met.
-
-    Parameters
-    ----------
-    campaign
-        Where to write them.
-    schema
-        Columns of the catalog's batches.
-    """
-
-    def __init__(self, campaign: Campaign, schema: pa.Schema) -> None:
-        self._schema = schema
-        self._writer = pq.ParquetWriter(campaign.refused, schema, compression="zstd")
-        self._counts: Counter[str] = Counter()
-
-    def add(self, rows: pa.RecordBatch) -> None:
-        """Take rows that have a status and a reason."""
-        if rows.num_rows:
-            self._counts.update(rows.column("status").to_pylist())
-            self._writer.write_batch(rows)
-
-    def add_with(self, rows: pa.RecordBatch, status: str, reason: str) -> None:
-        """Take rows that share a status and a reason."""
-        n = rows.num_rows
-        columns = {
-            "status": pa.array([status] * n, self._schema.field("status").type),
-            "reason": pa.array([reason] * n, self._schema.field("reason").type),
-        }
-        arrays = [columns.get(field.name, None) for field in self._schema]
-        arrays = [
-            rows.column(field.name) if array is None else array
-            for field, array in zip(self._schema, arrays, strict=True)
-        ]
-        self.add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
-
-    def close(self) -> dict[str, int]:
-        """Finish the file; gives the number of rows by status."""
-        self._writer.close()
-        return dict(sorted(self._counts.items()))
+def _with_given(schema: pa.Schema) -> pa.Schema:
+    return schema.append(pa.field(GIVEN, pa.bool_()))
 
 
 def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused: RefusedRows) -> None:
     good = batch.column("status").is_null().to_numpy(zero_copy_only=False)
-    refused.add(batch.filter(pa.array(~good)))
-    batch = batch.filter(pa.array(good))
+    if not good.all():
+        refused.add(batch.filter(pa.array(~good)))
+        batch = batch.filter(pa.array(good))
     ra, dec = batch.column("ra").to_numpy(), batch.column("dec").to_numpy()
     given_tract = batch.column("tract").fill_null(-1).to_numpy().astype(np.int64)
     given_patch = batch.column("patch").fill_null(-1).to_numpy().astype(np.int64)
@@ -212,6 +175,11 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
             getattr(place, name)[members] = getattr(located, name)
     on_map = place.patch >= 0
     nowhere = place.tract < 0
+    # Another tract's images may reach over one that has none.
+    lost = np.flatnonzero(~given & ~nowhere & ~on_map)
+    reached = np.zeros(len(ra), dtype=bool)
+    if len(lost):
+        reached[lost[locator.covering(ra[lost], dec[lost]).member]] = True
     for members, status, reason in (
         (
             given & nowhere,
@@ -224,21 +192,22 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
             tables.OUTSIDE_FOOTPRINT,
             "The catalog puts this row into a tract without such images.",
         ),
-        (
-            ~given & ~nowhere & ~on_map,
-            tables.OUTSIDE_FOOTPRINT,
-            "The position is in a tract without such images.",
-        ),
+        (~given & ~nowhere & ~on_map & ~reached, tables.OUTSIDE_FOOTPRINT, NO_IMAGE_IN_TRACT),
     ):
-        refused.add_with(batch.filter(pa.array(members)), status, reason)
+        if members.any():
+            refused.add_with(batch.filter(pa.array(members)), status, reason)
     columns = {name: pa.array(getattr(place, name)) for name in ("tract", "patch", "x", "y")}
-    schema = located_schema(batch.schema)
+    columns |= {"fallback": pa.array(np.zeros(len(ra), dtype=bool)), GIVEN: pa.array(given)}
+    schema = _with_given(located_schema(batch.schema))
     arrays = [
         columns[field.name].cast(field.type) if field.name in columns else batch.column(field.name)
         for field in schema
     ]
-    located_rows = pa.RecordBatch.from_arrays(arrays, schema=schema).filter(pa.array(on_map))
-    spool.add(place.tract[on_map], place.patch[on_map], located_rows)
+    rows = pa.RecordBatch.from_arrays(arrays, schema=schema)
+    kept = on_map | reached
+    if not kept.all():
+        rows = rows.filter(pa.array(kept))
+    spool.add(place.tract[kept], place.patch[kept], rows)
 
 
 def _band_axis(request: CutoutRequest, present: set[str]) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from . import tables
@@ -143,7 +144,7 @@ def _finish(
         if file is not None
     ]
     _remove_others(directory, {file.path for file in data_files})
-    counts = _write_status(campaign, repackager, files, directory)
+    counts, fallback = _write_status(campaign, repackager, files, directory)
     status_file = describe_file(directory, STATUS_NAME, rows=plan.catalog_rows)
     manifest = Manifest(
         request_id=request.request_id,
@@ -151,6 +152,7 @@ def _finish(
         bands=plan.bands,
         rows=plan.catalog_rows,
         counts=counts,
+        fallback=fallback,
         complete=not counts.get(tables.NOT_PROCESSED),
         files=(*data_files, status_file),
         execution=_execution(campaign, plan, outputs, keys),
@@ -224,9 +226,9 @@ def _remove_others(directory: Path, paths: set[str]) -> None:
 
 def _write_status(
     campaign: Campaign, repackager: Repackager, files: Iterable[ProductFilePlan], directory: Path
-) -> dict[str, int]:
+) -> tuple[dict[str, int], int]:
     """Write one row for each row of the catalog, in order; gives the number
-    of rows by status.
+    of rows by status, and of those delivered that fell back.
     """
     refused = pq.ParquetFile(campaign.refused)
     source = refused.schema_arrow
@@ -234,10 +236,14 @@ def _write_status(
     schema = tables.status_schema(source.field("target_id").type, carried)
     spool = Spool(campaign.scratch / "status", schema)
     counts: Counter[str] = Counter()
+    fallback = 0
     temporary = directory / f".{STATUS_NAME}"
     try:
         for batch in _all_status_rows(refused, schema, carried, repackager, files):
-            counts.update(batch.column("status").to_pylist())
+            for each in batch.column("status").value_counts():
+                counts[each["values"].as_py()] += each["counts"].as_py()
+            delivered = pc.equal(batch.column("status"), tables.DELIVERED)
+            fallback += pc.sum(pc.and_(delivered, batch.column("fallback"))).as_py() or 0
             group = batch.column("row").to_numpy() // ROWS_PER_STATUS_GROUP
             spool.add(group, np.zeros_like(group), batch)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
@@ -250,7 +256,7 @@ def _write_status(
         refused.close()
         spool.close()
         temporary.unlink(missing_ok=True)
-    return dict(sorted(counts.items()))
+    return dict(sorted(counts.items())), fallback
 
 
 def _all_status_rows(
@@ -272,6 +278,8 @@ def _all_status_rows(
                 columns.append(batch.column(name).cast(field.type))
             elif field.name == "bands":
                 columns.append(pa.array([""] * batch.num_rows, field.type))
+            elif field.name == "fallback":
+                columns.append(pa.array(np.zeros(batch.num_rows, dtype=bool)))
             else:
                 columns.append(pa.nulls(batch.num_rows, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)

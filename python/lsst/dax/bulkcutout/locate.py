@@ -5,14 +5,15 @@
 """Which tract and patch a position belongs to.
 
 Two rules (doc/which-patch.rst says why): the rings formula of the observatory
-where a repository's records agree with it, and otherwise the nearest tract
-centre and the patch that holds the position deepest.
+where a repository's records agree with it, here, and otherwise the recorded
+regions, in `region_locator`.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -21,7 +22,16 @@ from lsst.sphgeom import UnitVector3d
 
 from .skymap import RingsSkyMap
 
-__all__ = ("Location", "Locator", "RegionLocator", "RingsLocator", "agrees_with_records")
+__all__ = (
+    "Covering",
+    "Location",
+    "Locator",
+    "RingsLocator",
+    "agrees_with_records",
+    "groups_of",
+    "unit_vectors",
+    "vector",
+)
 
 PROJECTION_TOLERANCE_ARCSEC = 1e-3
 """Largest distance between the formula's patch corners and the recorded ones.
@@ -44,6 +54,53 @@ class Location:
 
     y: np.ndarray
     """Zero-based tract pixels, NaN where the rule does not tell."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Covering:
+    """Which patches hold which positions; arrays of shape ``(k,)``.
+
+    There is an entry for each pair.
+    """
+
+    member: np.ndarray
+    """Place of the position among those that were asked for."""
+
+    tract: np.ndarray
+    """Tract identifiers, only of tracts that have images."""
+
+    patch: np.ndarray
+    """Patch identifiers; whether the patch itself has an image is another
+    matter."""
+
+    x: np.ndarray
+    """Zero-based pixels of that tract, NaN where the rule does not tell."""
+
+    y: np.ndarray
+    """Zero-based pixels of that tract, NaN where the rule does not tell."""
+
+    depth: np.ndarray
+    """Distance to the nearest edge of the patch's image, rounded to less than
+    can matter, so that ties are the same on every machine.  Comparable within
+    one map alone."""
+
+    @classmethod
+    def joined(cls, parts: Sequence[Covering]) -> Covering:
+        """Join several.
+
+        Parameters
+        ----------
+        parts
+            Any number of them.
+
+        Returns
+        -------
+        covering
+            One after the other.
+        """
+        empty = cls(*(np.zeros(0, dtype=kind) for kind in ("i8", "i8", "i8", "f8", "f8", "f8")))
+        names = [field.name for field in dataclasses.fields(cls)]
+        return cls(*(np.concatenate([getattr(part, name) for part in (empty, *parts)]) for name in names))
 
 
 class Locator(Protocol):
@@ -69,6 +126,15 @@ class Locator(Protocol):
             ICRS degrees.
         """
 
+    def covering(self, ra: np.ndarray, dec: np.ndarray) -> Covering:
+        """Find all patches whose image area holds each position.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees.
+        """
+
 
 class RingsLocator:
     """The observatory's own rule: ``findTract``, then the inner patch.
@@ -84,6 +150,7 @@ class RingsLocator:
     def __init__(self, skymap: RingsSkyMap, covered: Iterable[int]) -> None:
         self._skymap = skymap
         self._covered = np.array(sorted(covered), dtype=np.int64)
+        self._neighbours: dict[int, list[int]] = {}
 
     def locate(self, ra: np.ndarray, dec: np.ndarray) -> Location:
         """Find the patch of each position.
@@ -129,117 +196,59 @@ class RingsLocator:
         covered = held & np.isin(tract, self._covered)
         return Location(np.where(held, tract, -1), np.where(covered, patch, -1), x, y)
 
+    def covering(self, ra: np.ndarray, dec: np.ndarray) -> Covering:
+        """Find all patches whose image area holds each position.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees, shape ``(n,)``.
+
+        Returns
+        -------
+        covering
+            Patches of tracts that have images; depths in pixels.
+        """
+        parts = []
+        for home, members in groups_of(self._skymap.find_tract(ra, dec)):
+            for tract in self._near(home):
+                x, y = self._skymap.wcs(tract).sky_to_pixel(ra[members], dec[members])
+                index, patch, depth = self._skymap.patches_holding(x, y)
+                parts.append(
+                    Covering(
+                        member=members[index],
+                        tract=np.full(len(index), tract),
+                        patch=patch,
+                        x=x[index],
+                        y=y[index],
+                        depth=np.round(depth, 6),
+                    )
+                )
+        return Covering.joined(parts)
+
+    def _near(self, home: int) -> list[int]:
+        """Tracts with images that can hold a position whose own tract is
+        ``home``, ascending.
+        """
+        if home not in self._neighbours:
+            # A position is within a tract's radius of its own tract's centre,
+            # and of that of any other that holds it.
+            reach = 2.0 * self._skymap.tract_radius
+            center = unit_vectors(*np.array([self._skymap.tract_center(home)]).T)[0]
+            near = self._covered_centers @ center >= np.cos(min(reach, np.pi))
+            self._neighbours[home] = self._covered[near].tolist()
+        return self._neighbours[home]
+
+    @functools.cached_property
+    def _covered_centers(self) -> np.ndarray:
+        centers = [self._skymap.tract_center(tract) for tract in self._covered.tolist()]
+        return unit_vectors(*np.array(centers).reshape(-1, 2).T)
+
     def _pixels(self, tract: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         x, y = np.full(len(tract), np.nan), np.full(len(tract), np.nan)
-        for here, members in _groups(tract):
+        for here, members in groups_of(tract):
             x[members], y[members] = self._skymap.wcs(here).sky_to_pixel(ra[members], dec[members])
         return x, y
-
-
-class RegionLocator:
-    """The rule for maps without a formula: by the recorded regions.
-
-    The nearest tract centre, then the patch whose region holds the position
-    deepest.
-
-    Parameters
-    ----------
-    tract_regions
-        Outer region of each tract of the map, a convex polygon.
-    patch_regions
-        Gives the outer regions of the patches of a tract, by patch.
-    covered
-        Tracts that have images; no time is spent on the others.
-    """
-
-    def __init__(
-        self,
-        tract_regions: Mapping[int, Any],
-        patch_regions: Callable[[int], Mapping[int, Any]],
-        covered: Iterable[int],
-    ) -> None:
-        self._covered = np.array(sorted(covered), dtype=np.int64)
-        self._tracts = np.array(sorted(tract_regions), dtype=np.int64)
-        centers = [tract_regions[tract].getCentroid() for tract in self._tracts.tolist()]
-        self._centers = np.array([_vector(center) for center in centers]).reshape(-1, 3)
-        self._patch_regions = patch_regions
-        self._patches: dict[int, tuple[np.ndarray, np.ndarray]] = {}
-
-    def locate(self, ra: np.ndarray, dec: np.ndarray) -> Location:
-        """Find the patch of each position.
-
-        Parameters
-        ----------
-        ra, dec
-            ICRS degrees, shape ``(n,)``.
-
-        Returns
-        -------
-        location
-            Tracts and patches; no pixels.
-        """
-        positions = _unit_vectors(ra, dec)
-        tract = np.full(len(ra), -1, dtype=np.int64)
-        patch = np.full(len(ra), -1, dtype=np.int64)
-        if len(self._tracts):
-            block = max(1, 4_000_000 // len(self._tracts))
-            for start in range(0, len(ra), block):
-                nearest = np.argmax(positions[start : start + block] @ self._centers.T, axis=1)
-                tract[start : start + block] = self._tracts[nearest]
-        uncovered = ~np.isin(tract, self._covered)
-        for here, members in _groups(np.where(uncovered, -1, tract)):
-            identifiers, depths = self._depths(here, positions[members])
-            if len(identifiers):
-                deepest = np.argmax(depths, axis=1)
-                inside = depths[np.arange(len(deepest)), deepest] >= 0
-                patch[members] = np.where(inside, identifiers[deepest], -1)
-        return self._without_pixels(np.where((patch >= 0) | uncovered, tract, -1), patch)
-
-    def check(self, tract: np.ndarray, patch: np.ndarray, ra: np.ndarray, dec: np.ndarray) -> Location:
-        """Locate positions in patches that are given.
-
-        Parameters
-        ----------
-        tract, patch
-            What the catalog says, shape ``(n,)``.
-        ra, dec
-            ICRS degrees, shape ``(n,)``.
-
-        Returns
-        -------
-        location
-            Tracts and patches, -1 where the region of the given patch does
-            not hold the position; no pixels.
-        """
-        positions = _unit_vectors(ra, dec)
-        held = np.zeros(len(ra), dtype=bool)
-        for here, members in _groups(tract):
-            identifiers, depths = self._depths(here, positions[members])
-            for column, identifier in enumerate(identifiers.tolist()):
-                held[members] |= (patch[members] == identifier) & (depths[:, column] >= 0)
-        covered = held & np.isin(tract, self._covered)
-        return self._without_pixels(np.where(held, tract, -1), np.where(covered, patch, -1))
-
-    def _depths(self, tract: int, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Patches of a tract, and how deep each position lies in each: the
-        sine of the distance to the nearest edge, shape ``(n, n_patches)``.
-        """
-        if tract not in self._patches:
-            regions = dict(sorted(self._patch_regions(tract).items()))
-            normals = [_edge_normals(region) for region in regions.values()]
-            most = max((len(n) for n in normals), default=0)
-            # A repeated edge changes no minimum.
-            padded = [np.concatenate([n, np.repeat(n[-1:], most - len(n), axis=0)]) for n in normals]
-            self._patches[tract] = (np.array(list(regions), dtype=np.int64), np.array(padded))
-        identifiers, edges = self._patches[tract]
-        if not len(identifiers):
-            return identifiers, np.zeros((len(positions), 0))
-        return identifiers, np.einsum("nk,pek->npe", positions, edges).min(axis=2)
-
-    @staticmethod
-    def _without_pixels(tract: np.ndarray, patch: np.ndarray) -> Location:
-        nowhere = np.full(len(tract), np.nan)
-        return Location(tract, patch, nowhere, nowhere)
 
 
 def agrees_with_records(skymap: RingsSkyMap, patch_regions: Mapping[tuple[int, int], Any]) -> bool:
@@ -265,16 +274,27 @@ def agrees_with_records(skymap: RingsSkyMap, patch_regions: Mapping[tuple[int, i
         box = skymap.patch_outer_box(patch)
         x = np.array([box.x0, box.x1, box.x1, box.x0]) - 0.5
         y = np.array([box.y0, box.y0, box.y1, box.y1]) - 0.5
-        expected = _unit_vectors(*skymap.wcs(tract).pixel_to_sky(x, y))
-        recorded = np.array([_vector(vertex) for vertex in region.getVertices()])
+        expected = unit_vectors(*skymap.wcs(tract).pixel_to_sky(x, y))
+        recorded = np.array([vector(vertex) for vertex in region.getVertices()])
         distance = np.linalg.norm(recorded[:, None, :] - expected[None, :, :], axis=2).min(axis=1)
         if len(recorded) != 4 or np.degrees(distance.max()) * 3600 > PROJECTION_TOLERANCE_ARCSEC:
             return False
     return True
 
 
-def _groups(keys: np.ndarray) -> Sequence[tuple[int, np.ndarray]]:
-    """The distinct non-negative keys and the places where each stands."""
+def groups_of(keys: np.ndarray) -> Sequence[tuple[int, np.ndarray]]:
+    """Sort places by key.
+
+    Parameters
+    ----------
+    keys
+        Whole numbers, shape ``(n,)``.
+
+    Returns
+    -------
+    groups
+        The distinct keys that are not negative, and the places of each.
+    """
     order = np.argsort(keys, kind="stable")
     values, starts = np.unique(keys[order], return_index=True)
     members = np.split(order, starts[1:])
@@ -287,17 +307,34 @@ def _take(table: np.ndarray, index: np.ndarray, known: np.ndarray) -> np.ndarray
     return rows
 
 
-def _unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
+    """Points of the unit sphere.
+
+    Parameters
+    ----------
+    ra, dec
+        Degrees, shape ``(n,)``.
+
+    Returns
+    -------
+    vectors
+        Shape ``(n, 3)``.
+    """
     lon, lat = np.radians(ra), np.radians(dec)
     return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
-def _vector(point: UnitVector3d) -> list[float]:
+def vector(point: UnitVector3d) -> list[float]:
+    """Components of a point.
+
+    Parameters
+    ----------
+    point
+        A point of the unit sphere.
+
+    Returns
+    -------
+    components
+        Three of them.
+    """
     return [point.x(), point.y(), point.z()]
-
-
-def _edge_normals(region: Any) -> np.ndarray:
-    """Inward unit normals of a convex polygon's edges, shape ``(n, 3)``."""
-    vertices = np.array([_vector(vertex) for vertex in region.getVertices()])
-    normals = np.cross(vertices, np.roll(vertices, -1, axis=0))
-    return np.asarray(normals / np.linalg.norm(normals, axis=1, keepdims=True))

@@ -101,6 +101,10 @@ class Manifest(pydantic.BaseModel):
     counts: dict[str, int]
     """Number of rows by status."""
 
+    fallback: int = pydantic.Field(default=0, ge=0)
+    """Number of delivered rows that are cut from another patch than that of
+    the rule, because that one has no image."""
+
     complete: bool
     """Whether the product is all that the request can give; if not, a restart
     may deliver more."""

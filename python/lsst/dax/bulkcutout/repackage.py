@@ -274,6 +274,7 @@ class Repackager:
             "catalog/dec": rows.column("dec").to_numpy(),
             "catalog/tract": np.full(n, source.tract, dtype=np.int32),
             "catalog/patch": np.full(n, source.patch, dtype=np.int32),
+            "catalog/fallback": rows.column("fallback").to_numpy(zero_copy_only=False),
             "catalog/x": x,
             "catalog/y": y,
             "catalog/x_cutout": x - x0,

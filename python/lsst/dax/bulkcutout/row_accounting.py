@@ -29,8 +29,11 @@ _COLUMNS = (
     ("dec", "catalog/dec"),
     ("tract", "catalog/tract"),
     ("patch", "catalog/patch"),
+    ("fallback", "catalog/fallback"),
 )
 """Columns of ``status.parquet`` and what must be equal in the data files."""
+
+_NOT_IN_VERSION_1 = {"fallback"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +104,7 @@ def read_status(path: Path, problems: list[Problem]) -> StatusTable:
     try:
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
+            wanted = [name for name in wanted if name in schema.names or name not in _NOT_IN_VERSION_1]
             if missing := [name for name in wanted if name not in schema.names]:
                 raise CorruptInputError(f"{path} has no column {', '.join(missing)}.")
             empty = schema.empty_table().select(wanted)
@@ -167,6 +171,8 @@ def check_data_file(
         n = min(reader.n_rows, said.num_rows)
         rows = said.column("row").to_numpy()
         for column, dataset in _COLUMNS:
+            if column in _NOT_IN_VERSION_1 and column not in said.column_names and dataset not in reader:
+                continue
             theirs, ours = said.column(column).to_numpy()[:n], reader.read(dataset)[:n]
             if (wrong := theirs != ours).any():
                 first = int(np.argmax(wrong))

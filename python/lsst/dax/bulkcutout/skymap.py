@@ -162,6 +162,38 @@ class RingsSkyMap:
             inside = (column >= 0) & (column < n) & (row >= 0) & (row < n)
             return np.where(inside, row * n + column, -1).astype(np.int64)
 
+    def patches_holding(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """All patches whose image area holds each pixel position.
+
+        Parameters
+        ----------
+        x, y
+            Zero-based tract pixels, shape ``(n,)``; NaN is in no patch.
+
+        Returns
+        -------
+        index
+            Places of the positions, shape ``(k,)``: an entry for each pair of
+            a position and a patch that holds it.
+        patch
+            Patch identifiers, shape ``(k,)``.
+        depth
+            Distance to the nearest edge of the image, pixels, shape ``(k,)``.
+        """
+        places = [np.asarray(values, dtype=np.float64) for values in (y, x)]
+        found = []
+        n, reach = self.n_patches, -(-self.patch_border // self.patch_inner)
+        steps = range(-reach, reach + 1)
+        with np.errstate(invalid="ignore"):
+            own = [np.floor(np.floor(place + 0.5) / self.patch_inner) for place in places]
+            for row, column in ((own[0] + dy, own[1] + dx) for dy in steps for dx in steps):
+                depth = np.minimum(*map(self._depth, places, (row, column)))
+                held = (depth >= 0) & (row >= 0) & (row < n) & (column >= 0) & (column < n)
+                index = np.flatnonzero(held)
+                found.append((index, (row[index] * n + column[index]).astype(np.int64), depth[index]))
+        index, patch, depth = (np.concatenate(values) for values in zip(*found, strict=True))
+        return index, patch, depth
+
     def patch_inner_box(self, patch: int) -> Box:
         """Pixels that belong to one patch alone.
 
@@ -199,6 +231,28 @@ class RingsSkyMap:
         side = self.n_patches * self.patch_inner
         whole = Box(y0=0, y1=side, x0=0, x1=side)
         return (grown.intersection(whole) or grown) if self.clip else grown
+
+    @functools.cached_property
+    def tract_radius(self) -> float:
+        """Distance from a tract's centre to the farthest corner of the images
+        of its patches, radians.
+        """
+        first, last = self.patch_outer_box(0), self.patch_outer_box(self.n_patches**2 - 1)
+        center = self._tract_geometry[1]
+        farthest = max(center - first.x0, last.x1 - center, center - first.y0, last.y1 - center)
+        return math.atan(math.sqrt(2.0) * farthest * math.radians(self.pixel_scale_arcsec / 3600.0))
+
+    def _depth(self, place: np.ndarray, number: np.ndarray) -> np.ndarray:
+        """Distance along an axis to the nearest edge of the images of a row
+        or column of patches; negative outside.
+        """
+        low = number * self.patch_inner - self.patch_border
+        high = (number + 1) * self.patch_inner + self.patch_border
+        if self.clip:
+            low, high = np.maximum(low, 0), np.minimum(high, self.n_patches * self.patch_inner)
+        above = high - 0.5 - place
+        # Boxes are half-open, as in `Box`.
+        return np.where(above > 0, np.minimum(place - (low - 0.5), above), -1.0)
 
     @property
     def _ring_step(self) -> float:

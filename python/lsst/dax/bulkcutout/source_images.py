@@ -11,13 +11,15 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lsst.daf.butler import Butler, DatasetRef, MissingCollectionError, MissingDatasetTypeError
 
 from .errors import UserError, did_you_mean
-from .locate import Locator, RegionLocator, RingsLocator, agrees_with_records
+from .locate import Locator, RingsLocator, agrees_with_records
+from .region_locator import RegionLocator
 from .request import CutoutRequest
 from .skymap import KNOWN_SKYMAPS
 from .target_table import target_patches
@@ -99,7 +101,7 @@ class SourceImages:
         )
         locator = RegionLocator(
             {int(record.id): record.region for record in tracts if record.region is not None},
-            lambda tract: {patch: r for (_, patch), r in self._patch_regions([tract]).items()},
+            self._patch_regions,
             covered,
         )
         return locator, self._skymap
@@ -146,11 +148,26 @@ class SourceImages:
         coverage
             Patches with at least one image, ascending.
         """
-        places = sorted(place for path in target_files for place in target_patches(path))
-        found: list[Coverage] = []
-        for tracts in chunks_of_tracts(sorted({tract for tract, _ in places})):
-            datasets = self.datasets(tracts)
-            found += [Coverage(*place, datasets[place]) for place in places if place in datasets]
+        places = [place for path in target_files for place in target_patches(path)]
+        return [Coverage(*place, datasets) for place, datasets in sorted(self.found(places).items())]
+
+    def found(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+        """Find the images of some patches.
+
+        Parameters
+        ----------
+        places
+            Tracts and patches.
+
+        Returns
+        -------
+        datasets
+            By band, for each of the patches that has any.
+        """
+        wanted = frozenset(places)
+        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
+        for tracts in chunks_of_tracts(sorted({tract for tract, patch in wanted if patch >= 0})):
+            found |= {place: refs for place, refs in self.datasets(tracts).items() if place in wanted}
         return found
 
     def _covered_tracts(self) -> list[int]:
@@ -171,14 +188,17 @@ class SourceImages:
             where += f" AND band IN ({names})"
         return where
 
-    def _patch_regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], object]:
-        records = self._butler.query_dimension_records(
-            "patch",
-            where=f"skymap = '{self._skymap}' AND tract IN ({', '.join(map(str, tracts))})",
-            limit=None,
-            explain=False,
-        )
-        return {(int(r.tract), int(r.id)): r.region for r in records if r.region is not None}
+    def _patch_regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], Any]:
+        found: dict[tuple[int, int], Any] = {}
+        for some in chunks_of_tracts(tracts):
+            records = self._butler.query_dimension_records(
+                "patch",
+                where=f"skymap = '{self._skymap}' AND tract IN ({', '.join(map(str, some))})",
+                limit=None,
+                explain=False,
+            )
+            found |= {(int(r.tract), int(r.id)): r.region for r in records if r.region is not None}
+        return found
 
     def _check_names(self) -> None:
         request, butler = self._request, self._butler

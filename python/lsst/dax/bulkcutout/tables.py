@@ -351,6 +351,9 @@ def _status_fields(id_type: pa.DataType) -> list[pa.Field]:
         _field("reason", pa.string(), "", "Why, in a sentence; null if delivered"),
         _field("tract", pa.int32(), "", "Tract of the sky map"),
         _field("patch", pa.int32(), "", "Patch of the tract"),
+        _field(
+            "fallback", pa.bool_(), "", "Whether another patch stands in for that of the rule", nullable=False
+        ),
         _field("size_pixels", pa.int32(), "pixel", "Side of the square cutout"),
         _field("file", pa.string(), "", "File of the product that holds the cutout"),
         _field("index", pa.int64(), "", "Zero-based row in that file"),

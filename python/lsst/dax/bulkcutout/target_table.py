@@ -39,6 +39,7 @@ class TargetTableWriter:
         self._writer: pq.ParquetWriter | None = None
         self._tract = -1
         self._patches = 0
+        self._fallback = 0
         self._sizes: Counter[int] = Counter()
         self._tracts: list[TractPlan] = []
         directory.mkdir(parents=True, exist_ok=True)
@@ -57,14 +58,17 @@ class TargetTableWriter:
             self._finish_tract()
             self._tract = tract
         self._patches += 1
+        pending: list[pa.RecordBatch] = []
+        n_pending = 0
         for batch in rows:
-            if self._writer is None:
-                self._writer = pq.ParquetWriter(
-                    self._directory / self._name(tract), batch.schema, compression="zstd"
-                )
-            for value in pc.value_counts(batch.column("size_pixels")):
-                self._sizes[value["values"].as_py()] += value["counts"].as_py()
-            self._writer.write_batch(batch, row_group_size=ROW_GROUP_ROWS)
+            # Rows of a patch may come in many small pieces; a row group each
+            # would be slow to write and to read.
+            pending.append(batch)
+            n_pending += batch.num_rows
+            if n_pending >= ROW_GROUP_ROWS:
+                self._write_rows(pending)
+                pending, n_pending = [], 0
+        self._write_rows(pending)
 
     def close(self) -> tuple[TractPlan, ...]:
         """Finish the last file.
@@ -76,6 +80,21 @@ class TargetTableWriter:
         """
         self._finish_tract()
         return tuple(self._tracts)
+
+    def _write_rows(self, batches: list[pa.RecordBatch]) -> None:
+        """Write row groups of one patch."""
+        if not batches:
+            return
+        table = pa.Table.from_batches(batches)
+        if self._writer is None:
+            self._writer = pq.ParquetWriter(
+                self._directory / self._name(self._tract), table.schema, compression="zstd"
+            )
+        for value in pc.value_counts(table.column("size_pixels")):
+            self._sizes[value["values"].as_py()] += value["counts"].as_py()
+        if "fallback" in table.schema.names:
+            self._fallback += pc.sum(table.column("fallback")).as_py() or 0
+        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
 
     @staticmethod
     def _name(tract: int) -> str:
@@ -95,9 +114,10 @@ class TargetTableWriter:
                 sha256=file_sha256(path),
                 patches=self._patches,
                 rows_by_size=dict(sorted(self._sizes.items())),
+                fallback=self._fallback,
             )
         )
-        self._patches, self._sizes = 0, Counter()
+        self._patches, self._fallback, self._sizes = 0, 0, Counter()
 
 
 def read_targets(

@@ -100,6 +100,12 @@ class Cutout:
         return int(self._value("catalog/patch"))
 
     @property
+    def fallback(self) -> bool:
+        """Whether the patch stands in for another that has no image."""
+        # Version 1 of the files knew no such thing.
+        return "catalog/fallback" in self._reader and bool(self._value("catalog/fallback"))
+
+    @property
     def size(self) -> int:
         """Side in pixels."""
         return self._reader.size

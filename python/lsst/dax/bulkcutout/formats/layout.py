@@ -256,6 +256,7 @@ _CATALOG_COLUMNS = (
     Column("catalog/healpix", _I8, (), "", "HEALPix pixel of the target, nested; for nside see meta."),
     Column("catalog/tract", _I4, (), "", "Tract of the images."),
     Column("catalog/patch", _I4, (), "", "Patch of the images."),
+    Column("catalog/fallback", _BOOL, (), "", "Whether this patch stands in for one that has no image."),
     Column("catalog/x", _F8, (), "pixel", "Column of the target in the tract, zero-based."),
     Column("catalog/y", _F8, (), "pixel", "Row of the target in the tract, zero-based."),
     Column("catalog/x_cutout", _F8, (), "pixel", "Column of the target in the cutout, zero-based."),

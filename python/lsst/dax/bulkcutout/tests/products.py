@@ -251,6 +251,7 @@ class SmallProduct:
                 "ra": float(ra),
                 "dec": float(dec),
                 "size_pixels": self.sizes[number % len(self.sizes)],
+                "fallback": False,
                 "status": "outside_footprint",
                 "reason": "The position lies outside.",
                 "flux_r": None if number == 1 else 1.5 * number,
@@ -260,7 +261,7 @@ class SmallProduct:
             }
             if place and not self.empty:
                 row |= {"status": "delivered", "reason": None, "tract": _TRACT, "patch": 3 if x < 275 else 4}
-                row |= {"x": x, "y": y}
+                row |= {"x": x, "y": y, "fallback": x >= 275}
             rows.append(row)
         counters: dict[int, int] = {}
         for row in sorted(rows, key=lambda row: (row.get("patch", 0), row["row"])):
@@ -344,7 +345,7 @@ class SmallProduct:
         columns["catalog/object_id"] = pa.array([row["target_id"] for row in rows], self._id_type)
         for number, row in enumerate(rows):
             first_x, first_y = (math.ceil(round(row[axis], 6) - size / 2) for axis in "xy")
-            for name in ("row", "ra", "dec", "tract", "patch", "x", "y"):
+            for name in ("row", "ra", "dec", "tract", "patch", "fallback", "x", "y"):
                 columns[f"catalog/{name}"][number] = row[name]
             columns["catalog/x_cutout"][number] = row["x"] - first_x
             columns["catalog/y_cutout"][number] = row["y"] - first_y
