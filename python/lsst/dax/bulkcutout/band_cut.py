@@ -182,17 +182,24 @@ class BandCut:
         """
         # The file's own table, with a bit for NO_DATA where it has none.
         planes = merge_mask_planes([image.mask_planes])
+        fill = self._fill(planes)
         for block in cut(
             image,
             first_y=first_y,
             first_x=first_x,
             size=size,
-            fill=self._fill(planes),
+            fill={plane: value for plane, value in fill.items() if plane in image.planes},
             memory_bytes=self._memory_bytes,
             block_bytes=4 * (self._memory_bytes // (2 * _PIXEL_BYTES_IN_BLOCKS)),
             retry=self._retry,
             clips=clips,
         ):
+            if "mask" not in block.pixels:
+                # The image alone says where there are no pixels.
+                none = np.isnan(block.pixels["image"])
+                block.pixels["mask"] = np.where(none, fill["mask"], 0).astype(fill["mask"].dtype)
+            if "variance" in fill and "variance" not in block.pixels:
+                block.pixels["variance"] = np.full_like(block.pixels["image"], np.nan)
             block.pixels["mask"] = reencode_mask(block.pixels["mask"], planes, self._mask_planes)
             yield block
 

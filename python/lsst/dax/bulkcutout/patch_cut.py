@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import tables
-from .band_cut import BandCut, Kernels, empty_columns
+from .band_cut import BandCut, empty_columns
 from .boxes import Box, first_pixel
 from .cutout_dataset import CutoutDatasetWriter
 from .errors import CorruptInputError, InternalError
@@ -183,16 +183,15 @@ class PatchCut:
             writer.write(size, name, where, values)
         place = Place(x=x, y=y, first_x=first_x, first_y=first_y, size=size)
         for number, band in enumerate(self._bands):
-            columns, kernels = empty_columns(rows.num_rows), Kernels.none(self._psf_shape, rows.num_rows)
-            if band not in self._inputs:
-                columns["band_status"][:] = tables.BAND_NO_DATASET
-            elif band not in bands:
-                columns["band_status"][:] = tables.BAND_READ_FAILED
+            columns = empty_columns(rows.num_rows)
+            if band not in bands:
+                status = tables.BAND_READ_FAILED if band in self._inputs else tables.BAND_NO_DATASET
+                columns["band_status"][:] = status
+                self._write_no_kernels(writer, size, where, number)
             else:
-                band_cut = bands[band]
                 try:
-                    kernels = band_cut.kernels(place, columns, self._psf_shape)
-                    for block in band_cut.cut(place, columns, kernels.lost):
+                    lost = self._write_kernels(writer, bands[band], place, columns, offset, number)
+                    for block in bands[band].cut(place, columns, lost):
                         for plane, pixels in block.pixels.items():
                             if plane in self._planes:
                                 writer.write(size, plane, block.index + offset, pixels, band=number)
@@ -200,16 +199,46 @@ class PatchCut:
                     # What belongs to the whole image is damaged: its kernels.
                     self.damage.append(str(error))
                     columns = empty_columns(rows.num_rows)
-                    kernels = Kernels.none(self._psf_shape, rows.num_rows)
                     columns["band_status"][:] = tables.BAND_READ_FAILED
+                    self._write_no_kernels(writer, size, where, number)
             for name, values in columns.items():
                 writer.write(size, name, where, values, band=number)
+
+    def _write_kernels(
+        self,
+        writer: CutoutDatasetWriter,
+        band_cut: BandCut,
+        place: Place,
+        columns: dict[str, np.ndarray],
+        offset: int,
+        number: int,
+    ) -> np.ndarray:
+        """Write the PSF of one band; which targets' kernels are damaged."""
+        n = len(place.x)
+        lost = np.zeros(n, dtype=bool)
+        # As many as fit if each target has a kernel of its own.
+        step = self._kernels_at_a_time()
+        for start in range(0, n, step):
+            part = slice(start, min(start + step, n))
+            views = {name: values[part] for name, values in columns.items()}
+            kernels = band_cut.kernels(place.part(part), views, self._psf_shape)
+            lost[part] = kernels.lost
             if "psf" in self._planes:
-                step = max(1, self._memory_bytes // 8 // kernels.distinct[0].nbytes)
-                for start in range(0, rows.num_rows, step):
-                    values = kernels.distinct[kernels.members[start : start + step]]
-                    part = slice(offset + start, offset + start + len(values))
-                    writer.write(size, "psf", part, values, band=number)
+                where = slice(offset + part.start, offset + part.stop)
+                writer.write(place.size, "psf", where, kernels.distinct[kernels.members], band=number)
+        return lost
+
+    def _write_no_kernels(self, writer: CutoutDatasetWriter, size: int, where: slice, number: int) -> None:
+        if "psf" not in self._planes:
+            return
+        step = self._kernels_at_a_time()
+        for start in range(where.start, where.stop, step):
+            part = slice(start, min(start + step, where.stop))
+            nothing = np.full((part.stop - part.start, *self._psf_shape), np.nan, dtype=np.float32)
+            writer.write(size, "psf", part, nothing, band=number)
+
+    def _kernels_at_a_time(self) -> int:
+        return max(1, self._memory_bytes // 8 // (4 * self._psf_shape[0] * self._psf_shape[1]))
 
     def _positions(self, rows: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         x, y = rows.column("x").to_numpy(), rows.column("y").to_numpy()

@@ -57,6 +57,21 @@ class Place:
 
         return own(self.y[index], self.first_y[index]), own(self.x[index], self.first_x[index])
 
+    def part(self, index: slice) -> Place:
+        """Keep some of the targets.
+
+        Parameters
+        ----------
+        index
+            Which.
+
+        Returns
+        -------
+        place
+            That of these.
+        """
+        return Place(self.x[index], self.y[index], self.first_x[index], self.first_y[index], self.size)
+
     def count_cells(self, reader: ImageReader) -> np.ndarray:
         """Count cells that cutouts touch.
 
@@ -70,15 +85,19 @@ class Place:
         count
             Number of cells with data under each cutout, shape ``(n,)``.
         """
-        present = np.ones(reader.n_cells, dtype=np.int64)
-        for cell in reader.missing_cells:
-            present[cell] = 0
-        sums = np.pad(present.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         box, last = reader.bbox, self.size - 1
         low_y, low_x = np.maximum(self.first_y, box.y0), np.maximum(self.first_x, box.x0)
         high_y = np.minimum(self.first_y + last, box.y1 - 1)
         high_x = np.minimum(self.first_x + last, box.x1 - 1)
         touches = (low_y <= high_y) & (low_x <= high_x)
+        if reader.cell_shape == (1, 1):
+            # A PSF that has a value for each pixel varies smoothly: there are
+            # no borders to count.
+            return np.asarray(touches, dtype=np.int64)
+        present = np.ones(reader.n_cells, dtype=np.int64)
+        for cell in reader.missing_cells:
+            present[cell] = 0
+        sums = np.pad(present.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
         counts = np.zeros(len(touches), dtype=np.int64)
         y0, x0 = reader.cell_of(low_y[touches], low_x[touches]).T
         y1, x1 = reader.cell_of(high_y[touches], high_x[touches]).T + 1

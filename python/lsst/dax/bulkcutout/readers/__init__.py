@@ -20,6 +20,7 @@ from ..boxes import Box
 from ..errors import UserError
 from ..tables import MaskPlane
 from ..wcs import Wcs
+from .afw_exposure import AfwExposureReader
 from .background import BackgroundField
 from .cell_coadd import CellCoaddReader
 from .fits_file import FitsFile
@@ -200,7 +201,7 @@ class ImageReader(Protocol):
     ) -> None: ...
 
 
-READERS = (CellCoaddReader,)
+READERS = (CellCoaddReader, AfwExposureReader)
 """The layouts that are known, in the order in which they are tried."""
 
 

@@ -39,8 +39,8 @@ class FitsHeader:
     """Name of the HDU, for messages."""
 
     values: Mapping[str, CardValue]
-    """Value by keyword, the first where a keyword repeats; comments, history
-    and hierarchical keywords are left out."""
+    """Value by keyword, the first where a keyword repeats; hierarchical ones
+    without their ``HIERARCH``; comments and history are left out."""
 
     address: int
     """First byte of the header."""
@@ -139,8 +139,8 @@ def read_cards(text: bytes) -> Mapping[str, CardValue]:
     Returns
     -------
     values
-        The first where a keyword repeats; comments, history and hierarchical
-        keywords are left out.
+        The first where a keyword repeats; hierarchical ones without their
+        ``HIERARCH``; comments and history are left out.
     """
     return _Cards(text.decode("ascii", errors="replace"))
 
@@ -160,6 +160,10 @@ class _Cards(Mapping[str, CardValue]):
                 self._texts.setdefault(card[:8].rstrip(), texts)
             elif card.startswith("CONTINUE"):
                 texts.append(card[8:])
+            elif card.startswith("HIERARCH ") and "=" in card:
+                key, _, text_of_value = card[9:].partition("=")
+                texts = [text_of_value]
+                self._texts.setdefault(key.strip(), texts)
             else:
                 texts = []
 

@@ -33,6 +33,8 @@ class PixelPlane:
         the file.
     shape
         Rows and columns that the HDU must have; its own if not given.
+    factor
+        What float32 pixels are multiplied with, in double precision.
 
     Raises
     ------
@@ -43,11 +45,17 @@ class PixelPlane:
     """
 
     def __init__(
-        self, extension: Extension, *, dtype: type[np.generic], shape: tuple[int, int] | None = None
+        self,
+        extension: Extension,
+        *,
+        dtype: type[np.generic],
+        shape: tuple[int, int] | None = None,
+        factor: float = 1.0,
     ) -> None:
         self.extension = extension
         self._file = extension.header.file
         self._dtype = np.dtype(dtype)
+        self._factor = factor
         self.tile_shape: tuple[int, int] | None = None
         """Rows and columns of a compressed tile, `None` where not
         compressed."""
@@ -155,10 +163,11 @@ class PixelPlane:
             return values + self._dtype.type(self._zero) if self._zero else values
         # A damaged scale may send pixels beyond the largest float.
         with np.errstate(over="ignore", invalid="ignore"):
+            values = stored
             if self._scale != 1.0 or self._zero != 0.0:
-                values = stored.astype(np.float64) * self._scale + self._zero
-            else:
-                values = stored
+                values = values.astype(np.float64) * self._scale + self._zero
+            if self._factor != 1.0:
+                values = values.astype(np.float64) * self._factor
             values = values.astype(self._dtype)
         if self._blank is not None:
             values[stored == self._blank] = np.nan

@@ -1,0 +1,140 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Images that are read tile by tile: what their readers have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from ..boxes import Box
+from .fits_file import FitsFile
+from .pixel_plane import PixelPlane
+from .tiles import TileGrid, TileReader
+
+__all__ = ("TiledImage",)
+
+_PIXELS_AT_A_TIME = 1 << 16
+"""An image that is not compressed is read by so many rows."""
+
+
+class TiledImage:
+    """An open file and its pixel planes; a context manager.
+
+    Parameters
+    ----------
+    path
+        File to read.
+    """
+
+    bbox: Box
+    """Absolute pixels that the file covers."""
+
+    tile_shape: tuple[int, int]
+    """Rows and columns of a tile."""
+
+    n_tiles: tuple[int, int]
+    """Number of tiles in y and x."""
+
+    planes: frozenset[str]
+    """Which of image, variance, mask and psf there are."""
+
+    extra_planes: tuple[str, ...] = ()
+    """Further planes of floats, by name."""
+
+    backgrounds: Mapping[str, Any] = {}
+    """Background models by name."""
+
+    background: str | None = None
+    """Name of the background model that is subtracted, if any."""
+
+    def __init__(self, path: str) -> None:
+        self._file = FitsFile(path)
+        self._planes: dict[str, PixelPlane] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; again does nothing."""
+        self._file.close()
+
+    def tile_box(self, iy: int, ix: int) -> Box:
+        """Absolute pixels of a tile.
+
+        Parameters
+        ----------
+        iy, ix
+            Zero-based index of the tile; tile (0, 0) begins at the first
+            pixel of the file.
+
+        Returns
+        -------
+        box
+            Its pixels; the last tiles may be cut short.
+        """
+        return self._grid.box(iy, ix)
+
+    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
+        """Tiles that hold pixels of a box.
+
+        Parameters
+        ----------
+        box
+            Absolute pixels; it may leave the image, or miss it.
+
+        Returns
+        -------
+        tiles
+            Indices ``(iy, ix)``, row by row.
+        """
+        return self._grid.touching(box)
+
+    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
+        """Read some tiles of a plane, each once, in the order of the file.
+
+        Parameters
+        ----------
+        plane
+            One of `planes`, but psf, or of `extra_planes`.
+        tiles
+            Tile indices ``(iy, ix)``.
+
+        Returns
+        -------
+        pixels
+            Iterator over pairs: box of absolute pixels, and their values:
+            float32 with NaN where there are none, or the mask's integers. At
+            most one row of tiles is in memory. A damaged tile raises
+            `CorruptInputError` with its ``box``, after which ``next`` goes on
+            with the tile that follows; an `OSError` says nothing about the
+            file, and ``next`` tries the same tiles again.
+        """
+        if plane not in self._planes:
+            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
+        tiles = list(tiles)
+        for iy, ix in tiles:
+            if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
+                raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
+        return TileReader((self._planes[plane],), tiles, grid=self._grid, bits_each=0)
+
+    def _set_planes(self, planes: Mapping[str, PixelPlane], *, x0: int, y0: int) -> None:
+        """Take planes of one shape, the first of which decides on tiles."""
+        self._planes = dict(planes)
+        first = next(iter(planes.values()))
+        ny, nx = first.shape
+        self.bbox = Box(y0=y0, y1=y0 + ny, x0=x0, x1=x0 + nx)
+        rows = min(ny, max(1, _PIXELS_AT_A_TIME // nx))
+        self.tile_shape = first.tile_shape or (rows, nx)
+        self._grid = TileGrid(self.bbox, self.tile_shape)
+        self.n_tiles = self._grid.n_tiles
