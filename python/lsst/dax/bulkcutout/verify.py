@@ -28,7 +28,7 @@ from .row_accounting import Problem, check_data_file, read_status
 
 __all__ = ("Problem", "VerifyReport", "verify_product")
 
-_NOT_LISTED = (MANIFEST_NAME, CHECKSUMS_NAME, "preview.png")
+_NOT_LISTED = (MANIFEST_NAME, CHECKSUMS_NAME, "preview.png", "certificate.png", "certificate.json")
 
 _MOST_SHOWN = 20
 """Problems of one check that a report prints."""

@@ -26,6 +26,7 @@ from ..skymap import KNOWN_SKYMAPS
 from .layouts import Layout, rings_layout
 from .repositories import SkyRepository, make_repo
 from .sky import Sky
+from .stars import add_isolated_stars
 from .targets import make_targets
 
 __all__ = ("demo_layout", "main", "make_demo")
@@ -33,6 +34,7 @@ __all__ = ("demo_layout", "main", "make_demo")
 _MARKER = ".made-by-bulkcutout-demo"
 _SIZE = 48
 _POSITION = (150.1, 2.2)
+_CERTIFICATE_STARS = 400
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -65,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     out = folder / "out"
     for title, command in (
         ("Cutting", ("submit", str(folder / "request.yaml"), "--site", options.site)),
-        ("Verifying", ("verify", str(out))),
+        ("Verifying", ("verify", str(out), "--photometry")),
         ("Drawing a preview", ("preview", str(out))),
     ):
         print(f"{title}: bulkcutout {' '.join(command)}", flush=True)
@@ -95,13 +97,16 @@ def make_demo(folder: Path) -> SkyRepository:
     tract, patch = layout.images[0]
     missing_cells = {(tract, patch, band): {(4, 5), (4, 6)} for band in "gri"}
     missing_cells[(*layout.images[3], "g")] = {(2, 7)}
+    sky = Sky(seed=2026, stars_per_arcmin2=15.0, galaxies_per_arcmin2=90.0)
+    # Enough stars to certify the photometry by: those of the sky are blended.
+    sky = add_isolated_stars(sky, layout, _CERTIFICATE_STARS)
     progress = Progress("Drawing the sky", unit="images")
     repository = make_repo(
         folder / "repo",
         layout=layout,
         bands=("g", "r", "i"),
         compression="rice",
-        sky=Sky(seed=2026, stars_per_arcmin2=15.0, galaxies_per_arcmin2=90.0),
+        sky=sky,
         missing={(*layout.images[-1], "g")},
         missing_cells=missing_cells,
         processes=min(4, len(os.sched_getaffinity(0))),
@@ -188,7 +193,14 @@ def _summarize(out: Path, seconds: float) -> None:
     )
     print(f"seconds    {seconds:>8.0f}")
     print(f"\nproduct    {out}")
-    for name in (MANIFEST_NAME, "status.parquet", "SHA256SUMS", "README.md", "preview.png"):
+    for name in (
+        MANIFEST_NAME,
+        "status.parquet",
+        "SHA256SUMS",
+        "README.md",
+        "certificate.png",
+        "preview.png",
+    ):
         if (out / name).exists():
             print(f"           {out / name}")
 

@@ -21,7 +21,7 @@ import pyarrow as pa
 from ..boxes import Box
 from .layouts import Tract
 
-__all__ = ("BANDS", "Sky", "Sources", "empty_sky", "point_sources")
+__all__ = ("BANDS", "Sky", "Sources", "empty_sky", "point_sources", "star_flux")
 
 BANDS = ("u", "g", "r", "i", "z", "y")
 """Order of the flux columns of `Sources`."""
@@ -144,6 +144,27 @@ def point_sources(ra: Any, dec: Any, flux: Any, *, first_id: int = 1) -> Sources
         radius_arcsec=zeros,
         axis_ratio=zeros + 1.0,
         position_angle_deg=zeros,
+    )
+
+
+def star_flux(mag_i: np.ndarray, redness: np.ndarray) -> np.ndarray:
+    """Fluxes of stars along the stellar locus.
+
+    Parameters
+    ----------
+    mag_i
+        Magnitudes in i, shape ``(n,)``.
+    redness
+        From 0 for the bluest to 1 for the reddest stars.
+
+    Returns
+    -------
+    flux
+        In nJy, shape ``(n, 6)`` in the order of `BANDS`.
+    """
+    t = redness
+    return _flux(
+        mag_i, 0.9 + 1.4 * t, 0.2 + 1.25 * t, 0.05 + 1.4 * t**3, 0.02 + 0.7 * t**3, 0.02 + 0.25 * t**3
     )
 
 
@@ -293,7 +314,7 @@ def _stars(rng: np.random.Generator, number: np.ndarray, ra: np.ndarray, dec: np
     mag = _magnitudes(rng, n, 15.0, 25.5, 0.18)
     # From blue to red along the stellar locus; faint stars are mostly dwarfs.
     t = rng.random(n) ** np.where(mag > 20, 0.6, 1.3)
-    flux = _flux(mag, 0.9 + 1.4 * t, 0.2 + 1.25 * t, 0.05 + 1.4 * t**3, 0.02 + 0.7 * t**3, 0.02 + 0.25 * t**3)
+    flux = star_flux(mag, t)
     return dataclasses.replace(point_sources(ra, dec, flux), id=number.astype(np.int64))
 
 

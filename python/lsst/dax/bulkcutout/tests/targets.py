@@ -20,6 +20,7 @@ import pyarrow.parquet
 
 from ..boxes import Box
 from .repositories import SkyRepository
+from .stars import is_isolated, photometry_columns
 
 __all__ = ("Targets", "make_targets", "write_random_catalog")
 
@@ -69,6 +70,8 @@ class _Row:
     size: int | None
     status: str | None = None
     no_id: bool = False
+    source: dict[str, Any] | None = None
+    """Row of the truth that the target is on."""
 
 
 def make_targets(
@@ -117,7 +120,8 @@ def make_targets(
     with_patches
         Whether the catalog has columns ``tract`` and ``patch``.
     carried
-        Whether it has further columns of all types, with nulls and units.
+        Whether it has further columns of all types, with nulls and units;
+        among them true fluxes, if the sky is a made-up one.
     seed
         For everything random.
 
@@ -157,6 +161,8 @@ def make_targets(
             columns[name] = _column(expected[name].to_pylist(), pa.int32(), "", f"The {name} of the target.")
     if carried:
         columns |= _carried_columns(rng, [row.kind for row in rows])
+        if repo.sky is not None:
+            columns |= _photometry_columns(repo, rows)
     arrays, fields = zip(*columns.values(), strict=True)
     schema = pa.schema([field.with_name(name) for name, field in zip(columns, fields, strict=True)])
     return Targets(pa.Table.from_arrays(list(arrays), schema=schema), expected)
@@ -227,7 +233,7 @@ def _good_rows(
     if n_sources and repo.sky is not None:
         truth = repo.truth.sort_by([("i_flux", "descending")]).to_pylist()
         inside = [source for source in truth if (source["tract"], source["patch"]) in repo.layout.images]
-        rows += [_Row("source", s["ra"], s["dec"], pick_size()) for s in inside[:n_sources]]
+        rows += [_Row("source", s["ra"], s["dec"], pick_size(), source=s) for s in inside[:n_sources]]
         for source in inside[:n_near]:
             dy, dx = rng.uniform(-8, 8, 2)
             y, x = source["y"] + dy, source["x"] + dx
@@ -372,6 +378,16 @@ def _has_pixels(repo: SkyRepository, tract: int, patch: int, band: str, box: Box
 def _column(values: Sequence[Any], kind: pa.DataType, unit: str, text: str) -> tuple[pa.Array, pa.Field]:
     metadata = {"description": text} | ({"unit": unit} if unit else {})
     return pa.array(values, kind), pa.field("", kind, metadata=metadata)
+
+
+def _photometry_columns(repo: SkyRepository, rows: Sequence[_Row]) -> dict[str, tuple[pa.Array, pa.Field]]:
+    truth = repo.truth.to_pylist()
+    isolated = dict(zip((source["id"] for source in truth), is_isolated(truth), strict=True))
+    return photometry_columns(
+        repo.bands,
+        [row.source for row in rows],
+        [None if row.source is None else isolated[row.source["id"]] for row in rows],
+    )
 
 
 def _carried_columns(rng: np.random.Generator, kinds: Sequence[str]) -> dict[str, tuple[pa.Array, pa.Field]]:
