@@ -277,6 +277,14 @@ class Pool:
         job_id
             SLURM's id of the glidein.
         """
+        # SLURM kills one process after the other: a starter that lives a moment
+        # longer than its job would report the job's death as its end.
+        for process in find_processes(self.directory):
+            if (
+                process.name.startswith("condor_")
+                and read_environment(process.pid).get("SLURM_JOB_ID") == job_id
+            ):
+                send_signal(process.pid, signal.SIGSTOP, self.directory)
         self.exec("scancel", "--full", "--signal=KILL", job_id)
 
     # -- jobs --------------------------------------------------------------
