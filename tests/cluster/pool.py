@@ -277,8 +277,8 @@ class Pool:
         job_id
             SLURM's id of the glidein.
         """
-        # SLURM kills one process after the other: a starter that lives a moment
-        # longer than its job would report the job's death as its end.
+        # SLURM kills one process after another: a starter that lives a bit
+        # longer than its job would report the death of the job as its end.
         for process in find_processes(self.directory):
             if (
                 process.name.startswith("condor_")
