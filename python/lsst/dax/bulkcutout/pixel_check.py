@@ -13,7 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Self
 
 import astropy.coordinates
 import astropy.io.fits
@@ -25,6 +25,7 @@ import numpy as np
 __all__ = ("PixelComparison", "PixelFault", "compare_pixels")
 
 _TOLERANCE_PIXELS = 1e-6
+_MOST_OPEN = 16
 _BAND_NO_DATASET, _BAND_READ_FAILED = 1, 3
 
 
@@ -72,7 +73,7 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
     """
     faults: list[PixelFault] = []
     pixels = 0
-    with h5py.File(product_file, "r") as file:
+    with h5py.File(product_file, "r") as file, _Inputs(inputs) as others:
         targets = [_Target(file, index) for index in sorted(indices)]
         for uuid, members in _by_input(targets).items():
             if uuid is None:
@@ -86,7 +87,7 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
                 with astropy.io.fits.open(inputs[uuid]) as hdus:
                     image = _InputImage(hdus)
                     for target, band in members:
-                        found, compared = target.compare(band, image)
+                        found, compared = target.compare(band, image, others)
                         faults += found
                         pixels += compared
             except Exception as error:
@@ -96,6 +97,31 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
         for target in targets:
             faults += target.check_place()
     return PixelComparison(tuple(faults), pixels)
+
+
+class _Inputs:
+    """Images of neighbouring patches, some of which are kept open."""
+
+    def __init__(self, paths: Mapping[str, str]) -> None:
+        self._paths = paths
+        self._open: dict[str, tuple[astropy.io.fits.HDUList, _InputImage]] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        while self._open:
+            self._open.popitem()[1][0].close()
+
+    def __getitem__(self, uuid: str) -> _InputImage:
+        if uuid not in self._open:
+            if uuid not in self._paths:
+                raise ValueError(f"the manifest does not say where input image {uuid} of a neighbour is")
+            hdus = astropy.io.fits.open(self._paths[uuid])
+            self._open[uuid] = hdus, _InputImage(hdus)
+            if len(self._open) > _MOST_OPEN:
+                self._open.pop(next(iter(self._open)))[0].close()
+        return self._open[uuid][1]
 
 
 class _InputImage:
@@ -120,8 +146,10 @@ class _InputImage:
 
     def cut(
         self, first_x: int, first_y: int, size: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-        """Image and variance by name, padded; mask planes by name, padded."""
+    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
+        """Image and variance by name, padded; mask planes by name, padded;
+        which pixels the image has.
+        """
         here, there = self._overlap(first_x, first_y, size)
         floats = {}
         for name, hdu in (("flux", self._image), ("variance", self._variance)):
@@ -137,7 +165,10 @@ class _InputImage:
                 plane = planes.setdefault(name, np.zeros((size, size), dtype=bool))
                 if bits is not None:
                     plane[here] = (bits.astype(np.int64) & value) != 0
-        return floats, planes
+        has = np.zeros((size, size), dtype=bool)
+        if here is not None:
+            has[here] = True
+        return floats, planes, has
 
     def _overlap(self, first_x: int, first_y: int, size: int) -> tuple[Any, Any]:
         x_low, x_high = max(first_x, self.x0), min(first_x + size, self.x0 + self.nx)
@@ -207,7 +238,20 @@ class _Target:
                 if not (plane == (name == "NO_DATA")).all():
                     yield self._fault("images/mask", f"is wrong in {name}: there is no input image", band)
 
-    def compare(self, band: int, image: _InputImage) -> tuple[list[PixelFault], int]:
+    def neighbors(self, band: int) -> list[str]:
+        """Dataset UUIDs of the images of other patches that complete it, that
+        of the lowest patch first.
+        """
+        if "provenance/neighbors" not in self._file:
+            return []
+        table = {name: values[()] for name, values in self._file["provenance/neighbors"].items()}
+        mine = np.array([name.decode() == self._bands[band] for name in table["band"]], dtype=bool)
+        for name in ("tract", "patch"):
+            mine &= table[name] == self._file[f"catalog/{name}"][self._index]
+        found = zip(table["neighbor"][mine].tolist(), table["dataset_uuid"][mine], strict=True)
+        return [uuid.decode() for _, uuid in sorted(found)]
+
+    def compare(self, band: int, image: _InputImage, others: _Inputs) -> tuple[list[PixelFault], int]:
         """All planes of a band, and its place, against the input."""
         faults = []
         x, y = image.place(*self._sky)
@@ -220,7 +264,20 @@ class _Target:
             message = f"say that the first pixel is {ours}, it should be ({first_x}, {first_y})"
             faults.append(self._fault("catalog/x_cutout and y_cutout", message, band))
         faults += self._compare_projection(band, image, first_x, first_y)
-        floats, planes = image.cut(first_x, first_y, self._size)
+        floats, planes, has = image.cut(first_x, first_y, self._size)
+        n_patches = n_home = int(has.any())
+        for uuid in () if has.all() else self.neighbors(band):
+            other_floats, other_planes, other_has = others[uuid].cut(first_x, first_y, self._size)
+            # Every pixel is the first image's that has it.
+            taken = other_has & ~has
+            has |= other_has
+            n_patches += int(taken.any())
+            for name, values in floats.items():
+                values[taken] = other_floats[name][taken]
+            for name in planes.keys() | other_planes.keys():
+                plane = planes.setdefault(name, np.zeros(has.shape, dtype=bool))
+                plane[taken] = other_planes[name][taken] if name in other_planes else False
+        faults += self._compare_counts(band, n_patches=n_patches, stitched=n_patches > n_home)
         compared = 0
         for name, expected in floats.items():
             if (pixels := self._pixels(name, band)) is None:
@@ -239,6 +296,12 @@ class _Target:
                     message = f"plane {name} {_first_wrong(wrong, mine, expected)}"
                     faults.append(self._fault("images/mask", message, band))
         return faults, compared
+
+    def _compare_counts(self, band: int, **counts: int) -> Iterator[PixelFault]:
+        for name, expected in counts.items():
+            path = f"images/{name}"
+            if path in self._file and (found := self._file[path][self._index, band]) != expected:
+                yield self._fault(path, f"is {found}, by the input images {expected}", band)
 
     def _compare_projection(
         self, band: int, image: _InputImage, first_x: int, first_y: int

@@ -17,6 +17,7 @@ from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
 from .discovery import discover
 from .errors import InternalError, UserError
+from .neighbors import find_neighbors
 from .product_files import ProductFiles
 from .request import CutoutRequest, load_request
 from .source_images import Coverage, SourceImages
@@ -89,7 +90,8 @@ def plan_campaign(
     plan
         What the campaign is going to do.
     coverage
-        The patches that have targets, with their datasets.
+        The patches that have targets, with their datasets and those of
+        neighbours that their cutouts reach.
 
     Raises
     ------
@@ -106,7 +108,8 @@ def plan_campaign(
                 "--request FILE` changes a campaign."
             )
         images = SourceImages(butler, request)
-        return plan, images.coverage([campaign.targets / tract.path for tract in plan.tracts])
+        coverage = images.coverage([campaign.targets / tract.path for tract in plan.tracts])
+        return plan, find_neighbors(images, campaign, plan, coverage)
     shutil.rmtree(campaign.targets, ignore_errors=True)
     campaign.plan.unlink(missing_ok=True)
     catalog = open_catalog(request.catalog, request.size)
@@ -136,4 +139,4 @@ def plan_campaign(
         len(files),
         plan.refused or "none",
     )
-    return plan, found.coverage
+    return plan, find_neighbors(SourceImages(butler, request), campaign, plan, found.coverage)

@@ -100,7 +100,7 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
                 first = next(iter(patch.datasets.values()))
                 data_id = first.dataId.subset(task.dimensions)
                 quantum = skeleton.add_quantum_node(task.label, data_id)
-                for _, ref in sorted(patch.datasets.items()):
+                for _, ref in [*sorted(patch.datasets.items()), *sorted(patch.neighbors.items())]:
                     key = skeleton.add_dataset_node(images, ref.dataId)
                     skeleton.set_dataset_ref(ref, key)
                     skeleton.add_input_edge(quantum, key)

@@ -20,6 +20,7 @@ from .cutout_dataset import CutoutDataset
 from .errors import CorruptInputError
 from .quantum_outputs import QuantumOutput
 from .source_images import Coverage
+from .tables import NeighborInput
 from .target_table import read_targets
 
 __all__ = ("RegisteredOutputs",)
@@ -76,7 +77,8 @@ class RegisteredOutputs:
                 dataset_id=str(ref.id),
                 run=ref.run,
                 inputs={
-                    str(image.id): self._butler.getURI(image).ospath for image in patch.datasets.values()
+                    str(image.id): self._butler.getURI(image).ospath
+                    for image in (*patch.datasets.values(), *patch.neighbors.values())
                 },
             )
         )
@@ -99,11 +101,13 @@ class RegisteredOutputs:
             has the planes.
         """
         inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
+        neighbors = [NeighborInput(*which, str(ref.id)) for which, ref in sorted(patch.neighbors.items())]
         try:
             with CutoutDataset(path) as dataset:
                 return (
                     dataset.bands == self._bands
                     and dataset.inputs == tuple(inputs)
+                    and dataset.neighbors == tuple(neighbors)
                     and self._has_targets(dataset, patch)
                 )
         except (CorruptInputError, FileNotFoundError):

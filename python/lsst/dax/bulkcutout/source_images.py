@@ -9,6 +9,7 @@ This is the only place where the registry is asked anything about them.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -19,9 +20,10 @@ from lsst.daf.butler import Butler, DatasetRef, MissingCollectionError, MissingD
 
 from .errors import UserError, did_you_mean
 from .locate import Locator, RingsLocator, agrees_with_records
+from .readers import ImageReader, open_image
 from .region_locator import RegionLocator
 from .request import CutoutRequest
-from .skymap import KNOWN_SKYMAPS
+from .skymap import KNOWN_SKYMAPS, RingsSkyMap
 from .target_table import target_patches
 
 __all__ = ("Coverage", "SourceImages", "chunks_of_tracts")
@@ -43,6 +45,10 @@ class Coverage:
 
     datasets: dict[str, DatasetRef]
     """Dataset of each band that has one."""
+
+    neighbors: dict[tuple[int, str], DatasetRef] = dataclasses.field(default_factory=dict)
+    """Datasets of other patches of the tract, by patch and band, which
+    cutouts of this one are completed from."""
 
 
 class SourceImages:
@@ -89,12 +95,9 @@ class SourceImages:
                 f"Request field 'collections': no {self.description} on sky map {self._skymap!r} is in "
                 f"{', '.join(self._request.collections)}."
             )
-        regions = self._patch_regions(covered[:1])
-        candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
-        for known in candidates:
-            if agrees_with_records(known, regions):
-                _LOG.info("Sky map %s follows the rings formula of %s.", self._skymap, known.name)
-                return RingsLocator(known, covered), self._skymap
+        if (rings := self.rings_map(covered[0])) is not None:
+            _LOG.info("Sky map %s follows the rings formula of %s.", self._skymap, rings.name)
+            return RingsLocator(rings, covered), self._skymap
         _LOG.info("Sky map %s follows no known formula: its recorded regions decide.", self._skymap)
         tracts = self._butler.query_dimension_records(
             "tract", where=f"skymap = '{self._skymap}'", limit=None, explain=False
@@ -105,6 +108,59 @@ class SourceImages:
             covered,
         )
         return locator, self._skymap
+
+    def rings_map(self, tract: int) -> RingsSkyMap | None:
+        """Find the rings formula that the sky map's records agree with.
+
+        Parameters
+        ----------
+        tract
+            Tract whose records are compared.
+
+        Returns
+        -------
+        rings
+            The formula; `None` if there is none that is known.
+        """
+        regions = self._patch_regions([tract])
+        candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
+        return next((known for known in candidates if agrees_with_records(known, regions)), None)
+
+    def patch_regions(self, tract: int) -> dict[int, Any]:
+        """Look up the patches of a tract.
+
+        Parameters
+        ----------
+        tract
+            Tract identifier.
+
+        Returns
+        -------
+        regions
+            Outer region on the sky of each patch, a convex polygon.
+        """
+        return {patch: region for (_, patch), region in self._patch_regions([tract]).items()}
+
+    def open(self, ref: DatasetRef) -> contextlib.AbstractContextManager[ImageReader]:
+        """Open an image.
+
+        Parameters
+        ----------
+        ref
+            Its dataset.
+
+        Returns
+        -------
+        image
+            Context manager that gives the open image.
+        """
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[ImageReader]:
+            with self._butler.getURI(ref).as_local() as local, open_image(local.ospath) as image:
+                yield image
+
+        return opened()
 
     def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
         """Find the images of some tracts.
