@@ -125,7 +125,7 @@ text_rows = st.lists(
     st.fixed_dictionaries(
         {
             "id": st.integers(-(2**63), 2**63 - 1) | st.none(),
-            "ra": numbers(-180, 360) | st.sampled_from(["x", "12:30:00", "0x10", "1,5", '"']),
+            "ra": numbers(-180, 360) | st.sampled_from(["x", "12:30", "0x10", "1,5", '"']),
             "dec": numbers(-90, 90) | st.sampled_from(["+-5", "1 2", "ten", "é"]),
             "npix": st.sampled_from([1, 64, 2000, 64.0, 0, -5, 12.5, None, "many"]),
             "ragged": st.sampled_from([False, False, False, False, True]),
@@ -453,26 +453,6 @@ def test_positions_in_single_precision_are_warned_about(parquet: Any) -> None:
     assert "float" in opened(parquet(coord_ra=pa.array([1, 2, 3], pa.float32()))).warnings[0]
 
 
-def test_sexagesimal_positions_are_called_so(text: Any) -> None:
-    (row,) = read(text("id,ra,dec", "1,12:34:56,+01:02:03"))
-    assert row["status"] == "invalid_position" and "Sexagesimal" in row["reason"]
-
-
-@pytest.mark.parametrize("unit", ["rad", "hourangle", "hour", "arcsec"])
-def test_stated_unit_other_than_degrees_is_refused(tmp_path: Path, unit: str) -> None:
-    schema = pa.schema(
-        [
-            pa.field("id", pa.int64()),
-            pa.field("ra", pa.float64(), metadata={"unit": unit}),
-            pa.field("dec", pa.float64(), metadata={"unit": "deg"}),
-        ]
-    )
-    path = tmp_path / "c.parquet"
-    pq.write_table(pa.table({"id": [1], "ra": [1.0], "dec": [1.0]}, schema=schema), path)
-    message = refusal(str(path))
-    assert f"column ra states the unit '{unit}'" in message
-
-
 def make_positions(parquet: Any, ra: np.ndarray, dec: np.ndarray) -> Catalog:
     return opened(parquet(objectId=np.arange(len(ra)), coord_ra=ra, coord_dec=dec))
 
@@ -607,7 +587,7 @@ def test_units_of_a_table_that_astropy_wrote_are_found(tmp_path: Path) -> None:
     assert field_description(catalog.carried[0]) == "how bright"
     table["ra"] = table["ra"].to(astropy.units.rad)
     table.write(tmp_path / "r.parquet")
-    assert "'rad'" in refusal(str(tmp_path / "r.parquet"))
+    assert "column ra is in radians" in opened(str(tmp_path / "r.parquet")).warnings[0]
 
 
 def test_all_columns_are_carried_but_those_of_other_types(parquet: Any) -> None:

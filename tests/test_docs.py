@@ -29,7 +29,7 @@ from test_imports import LEVELS
 
 import lsst.dax.bulkcutout
 from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, skymap, submit, tables
-from lsst.dax.bulkcutout.catalog.columns import GUESSES
+from lsst.dax.bulkcutout.catalog.column_choice import GUESSES
 from lsst.dax.bulkcutout.tests.products import SmallProduct
 
 docutils_core = pytest.importorskip("docutils.core", reason="docutils is not installed")

@@ -112,7 +112,7 @@ def plan_campaign(
         return plan, find_neighbors(images, campaign, plan, coverage)
     shutil.rmtree(campaign.targets, ignore_errors=True)
     campaign.plan.unlink(missing_ok=True)
-    catalog = open_catalog(request.catalog, request.size)
+    catalog = open_catalog(request.catalog, request.size, image_epoch=request.image_epoch)
     found = discover(request, catalog, butler, campaign, progress=progress)
     plan = Plan(
         request_fingerprint=request.fingerprint(),

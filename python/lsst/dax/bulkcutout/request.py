@@ -16,7 +16,8 @@ import yaml
 from pydantic import BeforeValidator
 
 from .errors import UserError, did_you_mean
-from .request_checks import path_or_uri, quoted, repository, several, text, whole_number
+from .frame_names import sky_frame
+from .request_checks import julian_year, path_or_uri, quoted, repository, several, text, whole_number
 from .request_file import read_mapping
 from .tables import HEALPIX_ORDER, in_band_order
 
@@ -27,6 +28,7 @@ __all__ = (
     "PLANES",
     "CatalogSpec",
     "CutoutRequest",
+    "EpochColumn",
     "Labels",
     "Partition",
     "SizeColumn",
@@ -153,6 +155,24 @@ def _check_size(value: Any) -> Any:
     raise ValueError(allowed)
 
 
+def _check_epoch(value: Any) -> Any:
+    allowed = "must be a Julian year, as in 2016.0, or {column: NAME}"
+    if isinstance(value, dict):
+        if set(value) != {"column"}:
+            raise ValueError(allowed)
+        return EpochColumn(column=_check_column(value["column"]))
+    return value if value is None or isinstance(value, EpochColumn) else julian_year(value, allowed)
+
+
+def _check_image_epoch(value: Any, info: pydantic.ValidationInfo) -> Any:
+    catalog = info.data.get("catalog")
+    if value is None and catalog is not None and catalog.epoch is not None:
+        raise ValueError(
+            "must tell, with catalog.epoch, when the images were taken: a Julian year, as in 2024.9"
+        )
+    return value if value is None else julian_year(value, "must be a Julian year, as in 2024.9")
+
+
 def _check_bands(value: Any) -> Any:
     item = text(r"[A-Za-z0-9_]+", "a name of letters, digits and _", longest=50)
     bands = several("bands", item=item, or_all=True)(value)
@@ -213,6 +233,13 @@ class SizeColumn(_Part):
     """Name of the catalog's column with the size in pixels."""
 
 
+class EpochColumn(_Part):
+    """Epochs that the catalog gives row by row."""
+
+    column: _Column
+    """Name of the catalog's column with the epoch in Julian years."""
+
+
 class CatalogSpec(_Part):
     """The user's catalog."""
 
@@ -224,11 +251,28 @@ class CatalogSpec(_Part):
     """Name of the column with the identifiers; guessed by default."""
 
     ra_column: _Column | None = None
-    """Name of the column with the ICRS right ascension in degrees; guessed by
-    default."""
+    """Name of the column with the right ascension, or with the longitude of
+    another frame; guessed by default."""
 
     dec_column: _Column | None = None
-    """Name of the column with the ICRS declination in degrees; guessed by
+    """Name of the column with the declination, or with the latitude of
+    another frame; guessed by default."""
+
+    frame: Annotated[str | None, BeforeValidator(lambda v: v if v is None else sky_frame(v))] = None
+    """Frame of the positions: icrs, fk5, fk4, fk4-no-e, galactic,
+    supergalactic or ecliptic, perhaps with an equinox; by default what the
+    catalog says, else icrs."""
+
+    epoch: Annotated[float | EpochColumn | None, BeforeValidator(_check_epoch)] = None
+    """Epoch of the positions, a Julian year or {column: NAME}; proper motions
+    move them from there to image_epoch."""
+
+    pm_ra_column: _Column | None = None
+    """Name of the column with the proper motion in right ascension times
+    cos(dec); guessed by default."""
+
+    pm_dec_column: _Column | None = None
+    """Name of the column with the proper motion in declination; guessed by
     default."""
 
     tract_column: _Column | None = None
@@ -247,6 +291,8 @@ class CatalogSpec(_Part):
     def _tract_and_patch(self) -> CatalogSpec:
         if (self.tract_column is None) != (self.patch_column is None):
             raise ValueError("tract_column and patch_column belong together: name both or neither")
+        if (self.pm_ra_column is None) != (self.pm_dec_column is None):
+            raise ValueError("pm_ra_column and pm_dec_column belong together: name both or neither")
         return self
 
 
@@ -298,6 +344,12 @@ class CutoutRequest(_Part):
 
     catalog: CatalogSpec
     """The catalog: a mapping with at least the field uri."""
+
+    image_epoch: Annotated[float | None, BeforeValidator(_check_image_epoch)] = pydantic.Field(
+        default=None, validate_default=True
+    )
+    """When the images were taken, a Julian year; needed with
+    catalog.epoch."""
 
     butler: Annotated[str, BeforeValidator(repository)]
     """Path, URI or label of the Butler repository that has the images."""

@@ -22,7 +22,7 @@ import pydantic
 
 from .errors import did_you_mean
 
-__all__ = ("path_or_uri", "quoted", "repository", "several", "text", "whole_number")
+__all__ = ("julian_year", "path_or_uri", "quoted", "repository", "several", "text", "whole_number")
 
 _SHORTENER = reprlib.Repr(maxstring=80, maxother=80, maxlong=80, maxlevel=3)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -80,6 +80,31 @@ def whole_number(least: int, most: int, *, unit: str) -> Callable[[Any], int]:
         return value
 
     return check
+
+
+def julian_year(value: Any, allowed: str) -> float:
+    """Check an epoch.
+
+    Parameters
+    ----------
+    value
+        What the user wrote.
+    allowed
+        What is allowed, for people.
+
+    Returns
+    -------
+    year
+        A Julian year, from 1800 to 2200.
+
+    Raises
+    ------
+    ValueError
+        Raised for anything else.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1800 <= value <= 2200:
+        raise ValueError(f"{allowed}, from 1800 to 2200")
+    return float(value)
 
 
 def several(

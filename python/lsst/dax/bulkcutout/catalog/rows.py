@@ -7,19 +7,18 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from ..request import MAX_SIZE_PIXELS
-from ..request_checks import quoted
 from ..tables import INVALID_ID, INVALID_POSITION, INVALID_SIZE, refusal_schema
 from .census import Convert, sizes_from
 from .columns import Columns
 from .files import Chunk
-from .text import numbers_from
+from .positions import Positions
+from .text import numbers_from, shown
 
 __all__ = ("Carried", "RowChecker")
 
@@ -37,6 +36,9 @@ class RowChecker:
 
     columns: Columns
     """Which columns are what."""
+
+    positions: Positions
+    """Where positions are, and how they become ICRS."""
 
     size_pixels: int | None
     """Size of all cutouts; `None` if a column tells."""
@@ -71,8 +73,7 @@ class RowChecker:
             ``status`` and ``reason``, and null where it has no good value.
         """
         columns = self.columns
-        ra = _Angle(columns.ra, chunk.columns[columns.ra], least=-180.0, most=360.0)
-        dec = _Angle(columns.dec, chunk.columns[columns.dec], least=-90.0, most=90.0)
+        places = self.positions.read(chunk)
         identifiers = self.convert_id(chunk.columns[columns.id])
         sizes, bad_size = self._sizes(chunk)
         bad_id = np.asarray(identifiers.is_null())
@@ -83,24 +84,15 @@ class RowChecker:
             INVALID_ID,
             lambda bad: [f"{columns.id} in row {row} is missing." for row in (bad + chunk.start).tolist()],
         )
-        verdict.refuse(
-            ra.is_bad | dec.is_bad,
-            INVALID_POSITION,
-            lambda bad: [
-                " ".join(filter(None, both))
-                for both in zip(
-                    ra.problems(bad, start=chunk.start), dec.problems(bad, start=chunk.start), strict=True
-                )
-            ],
-        )
+        verdict.refuse(places.is_bad, INVALID_POSITION, lambda bad: places.problems(bad, start=chunk.start))
         if columns.size is not None:
             verdict.refuse(bad_size, INVALID_SIZE, lambda bad: self._bad_sizes(chunk, bad))
         status, reason = verdict.result()
         arrays = [
             pa.array(np.arange(chunk.start, chunk.start + chunk.n_rows)),
             identifiers,
-            ra.degrees(wrapped=True),
-            dec.degrees(),
+            places.ra,
+            places.dec,
             pa.array(sizes, mask=bad_size),
             self._whole_numbers(chunk, columns.tract),
             self._whole_numbers(chunk, columns.patch),
@@ -121,7 +113,7 @@ class RowChecker:
         name = self.columns.size or ""
         return [
             f"{name} in row {row} is {given}: must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}."
-            for row, given in zip((bad + chunk.start).tolist(), _shown(chunk.columns[name], bad), strict=True)
+            for row, given in zip((bad + chunk.start).tolist(), shown(chunk.columns[name], bad), strict=True)
         ]
 
     def _whole_numbers(self, chunk: Chunk, name: str | None) -> pa.Array:
@@ -132,44 +124,6 @@ class RowChecker:
         with np.errstate(invalid="ignore"):
             is_good = (values >= 0) & (values < 2**31) & (values == np.floor(values))
         return pa.array(np.where(is_good, values, 0).astype(np.int32), mask=~is_good)
-
-
-class _Angle:
-    """A column of angles in degrees, and which of them are none."""
-
-    def __init__(self, name: str, given: pa.Array, *, least: float, most: float) -> None:
-        self._name = name
-        self._given = given
-        self._allowed = f"must be from {least:g} to {most:g} degrees"
-        self._values = numbers_from(given).to_numpy(zero_copy_only=False)
-        with np.errstate(invalid="ignore"):
-            self.is_bad = ~((self._values >= least) & (self._values <= most))
-
-    def degrees(self, *, wrapped: bool = False) -> pa.Array:
-        """Give the values, null where there is no finite one."""
-        values = self._values
-        if wrapped:
-            values = np.where(~self.is_bad & (values < 0), values + 360.0, values)
-            # Also what was so little below 0 that the sum is 360.
-            values = np.where(values == 360.0, 0.0, values)
-        return pa.array(values, mask=~np.isfinite(values))
-
-    def problems(self, indices: np.ndarray, *, start: int) -> list[str]:
-        """Say what is wrong with some values; nothing for a good one."""
-        bad = indices[self.is_bad[indices]]
-        sentences = dict.fromkeys(indices.tolist(), "")
-        for index, given, value in zip(
-            bad.tolist(), _shown(self._given, bad), self._values[bad].tolist(), strict=True
-        ):
-            where = f"{self._name} in row {start + index} is {given}"
-            if given in ("missing", "nan"):
-                sentences[index] = f"{where}."
-            elif math.isnan(value):
-                hint = " Sexagesimal positions are not read." if ":" in given else ""
-                sentences[index] = f"{where}: must be a number of degrees.{hint}"
-            else:
-                sentences[index] = f"{where}: {self._allowed}."
-        return list(sentences.values())
 
 
 class _Verdict:
@@ -202,10 +156,3 @@ class _Verdict:
             pa.array(self._statuses, pa.string()).take(take),
             pa.array(self._reasons, pa.string()).take(take),
         )
-
-
-def _shown(values: pa.Array, indices: np.ndarray) -> list[str]:
-    """Show values of a column in messages."""
-    # All at once: one by one is what makes a catalog of bad rows slow.
-    plain = values.take(pa.array(indices)).to_pylist()
-    return ["missing" if v is None else quoted(v) if isinstance(v, str) else repr(v) for v in plain]

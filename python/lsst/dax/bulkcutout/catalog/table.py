@@ -17,9 +17,12 @@ from ..errors import UserError
 from ..request import CatalogSpec, SizeColumn
 from ..tables import field_description, field_unit, with_unit
 from .census import CarriedCensus, Census, IdCensus, SizeCensus
-from .columns import choose_columns
+from .column_choice import ColumnChoice
+from .columns import choose_columns, choose_identifiers
 from .files import CatalogFile
+from .frames import ICRS
 from .open_file import open_file
+from .position_columns import choose_positions
 from .rows import Carried, RowChecker
 from .text import unpacked
 
@@ -36,7 +39,7 @@ WIDE_DEG = 30.0
 24 degrees, most likely."""
 
 
-def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
+def open_catalog(spec: CatalogSpec, size: int | SizeColumn, *, image_epoch: float | None = None) -> Catalog:
     """Open a catalog and check what concerns all of it.
 
     Parameters
@@ -45,6 +48,8 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
         Which file, and which columns of it.
     size
         Size of all cutouts in pixels, or the column that has it.
+    image_epoch
+        Julian year of the images, if the request tells.
 
     Returns
     -------
@@ -67,7 +72,11 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
     file = open_file(spec.uri)
     if file.n_rows == 0:
         raise _empty(file)
-    columns, warnings = choose_columns(spec, size, path=file.path, schema=file.schema)
+    choice = ColumnChoice(file.path, file.schema)
+    # Without a column of identifiers nothing else matters.
+    choose_identifiers(spec, choice)
+    positions = choose_positions(spec, image_epoch, choice)
+    columns = choose_columns(spec, size, choice=choice, positions=positions.names)
     identifiers = IdCensus(file.path, file.schema.field(columns.id), is_text=file.is_text)
     sizes = SizeCensus(file.path, columns.size) if columns.size is not None else None
     carried = {name: CarriedCensus() for name in columns.carried} if file.is_text else {}
@@ -88,12 +97,13 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn) -> Catalog:
     id_type, convert_id, id_warnings = identifiers.result()
     checker = RowChecker(
         columns=columns,
+        positions=positions,
         size_pixels=None if isinstance(size, SizeColumn) else size,
         id_type=id_type,
         convert_id=convert_id,
         carried={name: _carry(file.schema.field(name), carried.get(name)) for name in columns.carried},
     )
-    return Catalog(file, checker, [*warnings, *id_warnings])
+    return Catalog(file, checker, [*choice.warnings, *id_warnings])
 
 
 class Catalog:
@@ -160,7 +170,9 @@ class Catalog:
         UserError
             Raised if the file is damaged further on, or was changed.
         """
-        positions = _Positions(self._file.path)
+        seen = _Positions(self._file.path)
+        positions = self._checker.positions
+        positions.restart()
         n_without_tract = n_rows = 0
         expected = self.n_rows
         for chunk in self._file.scan(self._checker.columns.names, batch_rows=batch_rows):
@@ -168,7 +180,7 @@ class Catalog:
                 rows = self._checker.check(chunk)
             except pa.ArrowInvalid as error:
                 raise self._changed(f"row {chunk.start} and following: {error}") from error
-            positions.see(rows)
+            seen.see(rows)
             n_without_tract += rows.column("tract").null_count
             n_rows += rows.num_rows
             for start in range(0, rows.num_rows, batch_rows):
@@ -176,6 +188,8 @@ class Catalog:
         if n_rows != expected:
             raise self._changed(f"{expected} rows before, {n_rows} now")
         self._warnings_of_pass = positions.warnings()
+        if positions.frame == ICRS and positions.lon.unit.degrees == positions.lat.unit.degrees == 1.0:
+            self._warnings_of_pass += seen.warnings()
         if self._checker.columns.tract is not None and n_without_tract:
             self._warnings_of_pass.append(
                 f"Catalog {self._file.path}: {n_without_tract} rows have no tract number in column "

@@ -11,10 +11,13 @@ a leading zero (``007``) makes text of all its values: it would be lost.
 
 from __future__ import annotations
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-__all__ = ("TextCensus", "numbers_from", "to_bool", "to_float", "to_int", "unpacked")
+from ..request_checks import quoted
+
+__all__ = ("TextCensus", "numbers_from", "shown", "to_bool", "to_float", "to_int", "unpacked")
 
 # All matched against lower case without spaces at the ends.
 _NULL_WORDS = ("", "null", "none", "na", "n/a", "--")
@@ -123,6 +126,26 @@ def numbers_from(values: pa.Array) -> pa.Array:
     """
     plain = unpacked(values)
     return to_float(plain) if pa.types.is_string(plain.type) else plain.cast(pa.float64(), safe=False)
+
+
+def shown(values: pa.Array, indices: np.ndarray) -> list[str]:
+    """Show values of a column in messages.
+
+    Parameters
+    ----------
+    values
+        A column.
+    indices
+        Which of its values.
+
+    Returns
+    -------
+    texts
+        As many; ``missing`` for null.
+    """
+    # All at once: one by one is what makes a catalog of bad rows slow.
+    plain = values.take(pa.array(indices)).to_pylist()
+    return ["missing" if v is None else quoted(v) if isinstance(v, str) else repr(v) for v in plain]
 
 
 class TextCensus:
