@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import re
-from typing import Literal
 
 import astropy.units
 import pyarrow as pa
@@ -251,7 +250,7 @@ def _motion(
     )
 
 
-def _pm_unit(choice: ColumnChoice, role: Literal["pm_ra", "pm_dec"], name: str) -> float:
+def _pm_unit(choice: ColumnChoice, role: str, name: str) -> float:
     field = choice.number(f"catalog.{role}_column", name)
     stated = field_unit(field)
     if not stated:

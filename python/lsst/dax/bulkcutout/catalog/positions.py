@@ -131,7 +131,8 @@ class Places:
     @property
     def is_bad(self) -> np.ndarray:
         """Which rows have no good position."""
-        return self.lon.is_bad | self.lat.is_bad
+        is_bad: np.ndarray = self.lon.is_bad | self.lat.is_bad
+        return is_bad
 
     def problems(self, indices: np.ndarray, *, start: int) -> list[str]:
         """Say what is wrong with some rows.
