@@ -34,5 +34,5 @@ def test_campaign_without_a_plan_is_the_users_to_mend(tmp_path: Path, coded_requ
 def test_plan_of_another_version_is_named(tmp_path: Path, coded_request: Path) -> None:
     campaign = Campaign(tmp_path)
     campaign.plan.write_text(json.dumps({"plan_version": 99}))
-    with pytest.raises(UserError, match=r"plan version 99, known is 1"):
+    with pytest.raises(UserError, match=r"plan version 99, known is \d+"):
         campaign.read_plan()

@@ -23,7 +23,7 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsst.dax.bulkcutout import open_cutouts, product_files, target_table
+from lsst.dax.bulkcutout import cutout_dataset, open_cutouts, product_files, target_table
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
@@ -31,10 +31,12 @@ from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.preview import write_preview
 from lsst.dax.bulkcutout.product_files import ProductFiles, healpix_directory
 from lsst.dax.bulkcutout.request import load_request
+from lsst.dax.bulkcutout.tables import MaskPlane
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.top_up import top_up
 from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.wcs import TangentWcs
 
 LOST = (8, 1)
 """The quantum that fails at first."""
@@ -273,9 +275,6 @@ def test_scattered_targets_are_read_as_numpy_would(
     tmp_path_factory: pytest.TempPathFactory, chosen: set[int], gap: int, window: int
 ) -> None:
     """Whatever is read together: planes that lie as they are, and masks."""
-    from lsst.dax.bulkcutout import cutout_dataset
-    from lsst.dax.bulkcutout.tables import MaskPlane
-
     path = tmp_path_factory.getbasetemp() / "scattered.hdf5"
     image = np.arange(80 * 2 * 3 * 3, dtype="f4").reshape(80, 2, 3, 3)
     mask = (np.arange(80 * 2 * 3 * 3) % 11).astype("i4").reshape(80, 2, 3, 3)
@@ -288,7 +287,7 @@ def test_scattered_targets_are_read_as_numpy_would(
             mask_planes=[MaskPlane("NO_DATA", 0)],
             inputs=("", ""),
             backgrounds=("", ""),
-            wcs={"crval": (0, 0), "crpix": (0, 0), "cd": ((1, 0), (0, 1))},
+            wcs=[TangentWcs((10.0, 2.0), (0.0, 0.0), ((1e-4, 0.0), (0.0, 1e-4)))] * 2,
         )
         writer.add_size(3, 80, planes={"image": np.dtype("f4"), "mask": np.dtype("i4")}, psf_shape=None)
         writer.write(3, "image", slice(0, 80), image)

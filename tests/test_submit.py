@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from lsst.ctrl.bps import BpsConfig, BpsSubprocessError
+from lsst.ctrl.bps.transform import create_final_command
 from lsst.dax.bulkcutout import submit
 from lsst.dax.bulkcutout.errors import InternalError, TransientError, UserError
 from lsst.dax.bulkcutout.request import load_request
@@ -30,7 +31,10 @@ def test_campaign_is_prepared_beside_the_output(coded_request: Path) -> None:
     config = BpsConfig(str(campaign.bps_config))
     assert config["campaignDir"] == str(campaign.root)
     assert config["payload", "butlerConfig"] == str(campaign.butler_config)
-    assert config["finalJob", "command1"].split() == ["bulkcutout", "-v", "finish", str(campaign.root)]
+    script, _ = create_final_command(config, str(coded_request.parent))
+    *_, command = Path(script.src_uri).read_text().splitlines()
+    cores = str(config["finalJob", "requestCpus"])
+    assert command.split() == ["bulkcutout", "-v", "finish", str(campaign.root), "--processes", cores]
     asked = [config["finalJob", key] for key in ("retryUnlessExit", "numberOfRetries", "whenRun")]
     assert asked == [2, 2, "ALWAYS"]
     assert config["retryUnlessExit"] == 2

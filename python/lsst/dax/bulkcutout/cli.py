@@ -291,7 +291,12 @@ def run_quanta(arguments: tuple[str, ...]) -> None:
 
 @cli.command()
 @CAMPAIGN
-def finish(campaign: Path) -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Most processes that write data files at a time.  [default: the cores of this machine, at most 4]",
+)
+def finish(campaign: Path, processes: int | None) -> None:
     """Package what the quanta of CAMPAIGN have left.
 
     What BPS runs as the final job.  Can be given again at any time: what is
@@ -299,11 +304,14 @@ def finish(campaign: Path) -> None:
     (complete), 2 (some quanta have not finished) or 75 (try again).
     """
     from .finish import finish as finish_campaign
+    from .packagers import available_cores
     from .progress import Progress
     from .submit import find_campaign
 
     with contextlib.closing(Progress("Packaging")) as progress:
-        status = finish_campaign(find_campaign(campaign), progress=progress.set)
+        status = finish_campaign(
+            find_campaign(campaign), progress=progress.set, processes=processes or available_cores()
+        )
     sys.exit(status)
 
 

@@ -45,9 +45,11 @@ from .manifest import (
     write_checksums,
     write_manifest,
 )
+from .packagers import Packagers, write_file
 from .product_directory import claim_product_directory
 from .product_files import ProductFilePlan, ProductFiles
-from .quantum_outputs import QuantumOutput, read_outputs
+from .quantum_output import QuantumOutput
+from .quantum_outputs import read_outputs
 from .repackage import Repackager
 from .request import load_request
 from .spool import Spool
@@ -67,8 +69,16 @@ TRY_AGAIN = 75
 
 ROWS_PER_STATUS_GROUP = 1_000_000
 
+BYTES_PER_PROCESS = 256 * 1024 * 1024
+"""For less than this a process more takes longer to start than it saves."""
 
-def finish(campaign: Campaign, *, progress: Callable[[int, int], None] = lambda done, total: None) -> int:
+
+def finish(
+    campaign: Campaign,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    processes: int = 1,
+) -> int:
     """Package the outputs of a campaign.
 
     Parameters
@@ -77,6 +87,9 @@ def finish(campaign: Campaign, *, progress: Callable[[int, int], None] = lambda 
         The campaign; its quanta may have failed.
     progress
         Called with the number of rows that were packaged, and of all.
+    processes
+        Most processes that write data files at the same time, each with some
+        memory of its own.  Small products need only one.
 
     Returns
     -------
@@ -85,9 +98,8 @@ def finish(campaign: Campaign, *, progress: Callable[[int, int], None] = lambda 
     """
     started = time.monotonic()
     try:
-        with _lock(campaign):
-            with contextlib.ExitStack() as stack:
-                manifest = _finish(campaign, progress, stack)
+        with _lock(campaign) as lock, contextlib.ExitStack() as stack:
+            manifest = _finish(campaign, progress, stack, processes=processes, lock=lock)
     except (TransientError, OSError) as error:
         _LOG.error("Packaging failed and can be tried again: %s", error)
         write_outcome(campaign, TRY_AGAIN, str(error))
@@ -117,7 +129,12 @@ def write_outcome(campaign: Campaign, status: int, message: str) -> None:
 
 
 def _finish(
-    campaign: Campaign, progress: Callable[[int, int], None], stack: contextlib.ExitStack
+    campaign: Campaign,
+    progress: Callable[[int, int], None],
+    stack: contextlib.ExitStack,
+    *,
+    processes: int,
+    lock: int,
 ) -> Manifest:
     request = load_request(campaign.request)
     plan = campaign.read_plan()
@@ -135,14 +152,22 @@ def _finish(
     (directory / MANIFEST_NAME).unlink(missing_ok=True)
     (directory / CHECKSUMS_NAME).unlink(missing_ok=True)
     counter = _Progress(progress, plan.targets)
-    data_files = [
-        file
-        for file in (
-            _reuse(previous, directory, planned, keys) or _write(repackager, planned, directory, counter)
-            for planned in files
-        )
-        if file is not None
-    ]
+    found: dict[str, ProductFile | None] = {}
+    for planned in files:
+        if (reused := _reuse(previous, directory, planned, keys)) is not None:
+            found[planned.path] = reused
+            counter.add(reused.rows or 0)
+    missing = [files.bytes_of(planned) for planned in files if planned.path not in found]
+    n = min(processes, len(missing), -(-sum(missing) // BYTES_PER_PROCESS))
+    to_write = (planned for planned in files if planned.path not in found)
+    if n > 1:
+        with Packagers(n, campaign, list(outputs.values()), directory, lock=lock) as packagers:
+            found = found | dict(packagers.write(to_write, counter.add))
+    else:
+        found = found | {
+            planned.path: write_file(repackager, planned, directory, counter.add) for planned in to_write
+        }
+    data_files = [file for planned in files if (file := found[planned.path]) is not None]
     _remove_others(directory, {file.path for file in data_files})
     counts, fallback = _write_status(campaign, repackager, files, directory)
     status_file = describe_file(directory, STATUS_NAME, rows=plan.catalog_rows)
@@ -193,22 +218,6 @@ def _reuse(
         return None
     found = [file for file in previous.files if file.path == planned.path]
     return found[0] if found and _is_same(directory, found[0]) else None
-
-
-def _write(
-    repackager: Repackager, planned: ProductFilePlan, directory: Path, counter: _Progress
-) -> ProductFile | None:
-    rows = repackager.write(planned, directory, counter.add)
-    if not rows:
-        return None
-    return describe_file(
-        directory,
-        planned.path,
-        rows=rows,
-        size=planned.size,
-        tract=planned.tract,
-        healpix=planned.healpix,
-    )
 
 
 def _remove_others(directory: Path, paths: set[str]) -> None:
@@ -331,8 +340,10 @@ class _Progress:
 
 
 @contextlib.contextmanager
-def _lock(campaign: Campaign) -> Iterator[None]:
-    """Keep a second ``finish`` of the same campaign out."""
+def _lock(campaign: Campaign) -> Iterator[int]:
+    """Keep a second ``finish`` of the same campaign out; gives the file
+    descriptor that has the lock.
+    """
     campaign.scratch.mkdir(parents=True, exist_ok=True)
     with (campaign.root / "finish.lock").open("w") as stream:
         try:
@@ -340,7 +351,7 @@ def _lock(campaign: Campaign) -> Iterator[None]:
         except BlockingIOError:
             raise TransientError(f"Another process is finishing campaign {campaign.root}.") from None
         try:
-            yield
+            yield stream.fileno()
         finally:
             shutil.rmtree(campaign.scratch, ignore_errors=True)
 

@@ -73,6 +73,11 @@ class ProductFilePlan:
     """Nested pixel of all targets, if the files are by HEALPix."""
 
     @property
+    def n_targets(self) -> int:
+        """Number of targets; some may turn out to have no cutout."""
+        return sum(piece.stop - piece.start for piece in self.pieces)
+
+    @property
     def tracts(self) -> tuple[int, ...]:
         """The tracts that have targets in the file, ascending."""
         return tuple(dict.fromkeys(piece.tract for piece in self.pieces))
@@ -123,6 +128,21 @@ class ProductFiles:
                     tract=key.get("tract"),
                     healpix=key.get("pixel"),
                 )
+
+    def bytes_of(self, file: ProductFilePlan) -> int:
+        """Most bytes of pixels that a file can have.
+
+        Parameters
+        ----------
+        file
+            One of the files.
+
+        Returns
+        -------
+        n
+            Without compression.
+        """
+        return file.n_targets * _row_bytes(self._request, size=file.size, n_bands=self._n_bands)
 
     def _sets(self) -> Iterator[tuple[dict[str, int], list[tuple[tuple[int, int], int]], int]]:
         """For each set of targets that files are made of: what they share,
@@ -191,11 +211,9 @@ def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
     rows
         At least one.
     """
-    planes = sum(plane in request.planes for plane in ("image", "variance", "mask"))
-    psf = PSF_SIDE_ALLOWANCE**2 if "psf" in request.planes else 0
-    row_bytes = 4 * n_bands * (planes * size * size + psf)
     limits = request.partition
-    return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // row_bytes))
+    bytes_a_row = _row_bytes(request, size=size, n_bands=n_bands)
+    return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // bytes_a_row))
 
 
 def pixels_of(rows: pa.RecordBatch, order: int) -> np.ndarray:
@@ -214,6 +232,12 @@ def pixels_of(rows: pa.RecordBatch, order: int) -> np.ndarray:
         Nested pixel numbers, one for each target.
     """
     return nested_pixel(rows.column("ra").to_numpy(), rows.column("dec").to_numpy(), order)
+
+
+def _row_bytes(request: CutoutRequest, *, size: int, n_bands: int) -> int:
+    planes = sum(plane in request.planes for plane in ("image", "variance", "mask"))
+    psf = PSF_SIDE_ALLOWANCE**2 if "psf" in request.planes else 0
+    return 4 * n_bands * (planes * size * size + psf)
 
 
 _COUNTS = ("size", "tract", "patch", "pixel", "n")

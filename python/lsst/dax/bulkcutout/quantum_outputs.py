@@ -10,9 +10,7 @@ that this works in any job and however a run has ended.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
-import json
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,39 +20,12 @@ from lsst.daf.butler.datastore.record_data import DatastoreRecordData
 from lsst.daf.butler.datastore.stored_file_info import StoredFileInfo
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 
-from .campaign import Campaign, write_atomically
+from .campaign import Campaign
 from .cutout_formatter import STORAGE_CLASS
+from .quantum_output import QuantumOutput, read_list, write_list
 from .zipfile_fault import mend_zipfile
 
-__all__ = ("QuantumOutput", "keep_registered", "read_outputs")
-
-
-@dataclasses.dataclass(frozen=True)
-class QuantumOutput:
-    """The state of one patch of a campaign."""
-
-    tract: int
-    """Tract identifier."""
-
-    patch: int
-    """Patch identifier."""
-
-    done: bool
-    """Whether a quantum of this patch has run to its end: both the cutout
-    dataset and the metadata are there.  One without the other is what a
-    killed quantum leaves."""
-
-    path: Path | None
-    """The cutout dataset, if the quantum is done."""
-
-    dataset_id: str
-    """Identifier (UUID) of the cutout dataset."""
-
-    run: str
-    """Run that the cutout dataset belongs to."""
-
-    inputs: dict[str, str]
-    """Where the input images are, by dataset identifier."""
+__all__ = ("keep_registered", "read_outputs")
 
 
 def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
@@ -96,15 +67,13 @@ def keep_registered(campaign: Campaign, outputs: Iterable[QuantumOutput]) -> Non
         The outputs.
     """
     kept = {(output.tract, output.patch): output for output in (*_read_registered(campaign), *outputs)}
-    entries = [{**dataclasses.asdict(output), "path": str(output.path)} for _, output in sorted(kept.items())]
-    write_atomically(campaign.registered, json.dumps(entries, indent=1))
+    write_list(campaign.registered, [output for _, output in sorted(kept.items())])
 
 
 def _read_registered(campaign: Campaign) -> list[QuantumOutput]:
     if not campaign.registered.exists():
         return []
-    entries = json.loads(campaign.registered.read_text())
-    return [QuantumOutput(**{**entry, "path": Path(entry["path"])}) for entry in entries]
+    return read_list(campaign.registered)
 
 
 def _read_attempt(config: ButlerConfig, path: Path) -> list[QuantumOutput]:

@@ -18,7 +18,7 @@ from lsst.daf.butler import Butler, DatasetRef
 from .campaign import Campaign, Plan
 from .cutout_dataset import CutoutDataset
 from .errors import CorruptInputError
-from .quantum_outputs import QuantumOutput
+from .quantum_output import QuantumOutput
 from .source_images import Coverage
 from .tables import NeighborInput
 from .target_table import read_targets

@@ -32,7 +32,7 @@ from .formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
 from .masks import merge_mask_planes, reencode_mask
 from .piece_rows import Part, PieceRows
 from .product_files import Piece, ProductFilePlan
-from .quantum_outputs import QuantumOutput
+from .quantum_output import QuantumOutput
 from .request import CutoutRequest
 from .row_answers import answer_rows, status_rows
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from .campaign import Campaign
 from .finish import finish
+from .packagers import available_cores
 from .quantum_outputs import read_outputs
 from .submit import restart_bps, run_bps
 from .top_up import top_up
@@ -45,14 +46,14 @@ def restart(campaign: Campaign, request_file: Path | None = None) -> None:
         if top_up(campaign, request_file):
             run_bps(campaign)
         else:
-            finish(campaign)
+            finish(campaign, processes=available_cores())
         return
     outputs = read_outputs(campaign)
     unfinished = [place for place, output in outputs.items() if not output.done]
     if outputs and not unfinished:
         # Nothing is left for BPS, which has no use for a graph without quanta.
         _LOG.info("All quanta are done; packaging here.")
-        finish(campaign)
+        finish(campaign, processes=available_cores())
     elif (directory := _with_rescue_dag(campaign)) is not None:
         _LOG.info("Going on with the rescue DAG in %s.", directory)
         restart_bps(campaign, directory)

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
         def close(self) -> None: ...
 
 
-__all__ = ("FORMATS", "ProductFormat", "writer_class")
+__all__ = ("FORMATS", "ProductFormat", "part_path", "writer_class")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,22 @@ class ProductFormat:
 
 FORMATS: dict[str, ProductFormat] = {"hdf5": ProductFormat(".hdf5:HDF5Writer", ".hdf5")}
 """The output formats by the name that requests use."""
+
+
+def part_path(path: Path) -> Path:
+    """Name a data file until it is whole.
+
+    Parameters
+    ----------
+    path
+        The data file.
+
+    Returns
+    -------
+    part
+        A file beside it.
+    """
+    return path.with_name(path.name + ".part")
 
 
 def writer_class(name: str) -> type[ProductWriter]:

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InternalError, TransientError, UserError
+from . import part_path
 from .healpix import nested_pixel
 from .layout import Column, ProductLayout, is_text
 
@@ -63,7 +64,7 @@ class HDF5Writer:
 
     def __init__(self, path: str | os.PathLike[str], layout: ProductLayout, n_rows: int) -> None:
         self._path = Path(path)
-        self._part = self._path.with_name(self._path.name + ".part")
+        self._part = part_path(self._path)
         self._layout = layout
         self._n_rows = n_rows
         self._written = {path: 0 for path in layout.columns if not _is_derived(path)}
