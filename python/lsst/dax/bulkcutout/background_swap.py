@@ -17,8 +17,7 @@ __all__ = ("BackgroundSwap",)
 
 
 class BackgroundSwap:
-    """Takes the model that is subtracted from an image back, and subtracts
-    another one.
+    """Takes one background model back and subtracts another one.
 
     Parameters
     ----------
