@@ -47,10 +47,10 @@ OUT = click.argument("out", type=click.Path(path_type=Path, exists=True, file_ok
 def cli(verbose: bool) -> None:
     """Cut images for all positions of a catalog out of a Butler repository.
 
-    `submit` runs a request; `status` tells how far it is; `restart` goes on
-    with a campaign that has stopped.  `verify` and `preview` look at a
-    product.  The other commands are what BPS runs in between.  Each has a
-    --help of its own.
+    `estimate` tells what a request costs; `submit` runs it; `status` tells
+    how far it is; `restart` goes on with a campaign that has stopped.
+    `verify` and `preview` look at a product.  The other commands are what
+    BPS runs in between.  Each has a --help of its own.
     """
     # The level is that of the handler: workflow systems lower their own
     # loggers' levels, and would be heard in detail.
@@ -61,6 +61,28 @@ def cli(verbose: bool) -> None:
     logging.getLogger("lsst.dax.bulkcutout").setLevel(logging.INFO)
     # It warns wherever EUPS is not used, which is no fault.
     logging.getLogger("lsst.utils.packages").setLevel(logging.ERROR)
+
+
+@cli.command()
+@click.argument("request", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for sky.png and estimate.json."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def estimate(request: Path, out: Path | None, as_json: bool) -> None:
+    """Tell what REQUEST would give and cost; submit nothing.
+
+    Rows that would get a cutout and rows that would not, images to read,
+    bytes of each plane (also of those that were not asked for), core-hours,
+    and the free space that is needed.  With --out also a picture of the sky.
+    Nothing else is written but temporary files, which are deleted.
+    """
+    from .estimate import estimate_request
+    from .progress import Progress
+
+    with contextlib.closing(Progress("Locating targets")) as progress:
+        found = estimate_request(request, out, progress=progress.add)
+    click.echo(found.to_json() if as_json else str(found))
 
 
 @cli.command()

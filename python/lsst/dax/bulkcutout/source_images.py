@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = ("Coverage", "SourceImages", "chunks_of_tracts")
 _LOG = logging.getLogger(__name__)
 
 TRACTS_PER_QUERY = 50
+FILES_PER_QUERY = 20_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,6 +227,31 @@ class SourceImages:
         for tracts in chunks_of_tracts(sorted({tract for tract, patch in wanted if patch >= 0})):
             found |= {place: refs for place, refs in self.datasets(tracts).items() if place in wanted}
         return found
+
+    def file_sizes(self, refs: Sequence[DatasetRef]) -> dict[uuid.UUID, int]:
+        """Look up the sizes of files.
+
+        Parameters
+        ----------
+        refs
+            Their datasets.
+
+        Returns
+        -------
+        sizes
+            Bytes by dataset, where the repository has them on record.
+        """
+        sizes: dict[uuid.UUID, int] = {}
+        for start in range(0, len(refs), FILES_PER_QUERY):
+            some = refs[start : start + FILES_PER_QUERY]
+            for data in self._butler._datastore.export_records(some).values():
+                for dataset_id, tables in data.records.items():
+                    infos = [info for table in tables.values() for info in table]
+                    # A negative number says that the size is not known.
+                    found = [size for info in infos if (size := getattr(info, "file_size", -1)) >= 0]
+                    if found:
+                        sizes[dataset_id] = sum(found)
+        return sizes
 
     def _covered_tracts(self) -> list[int]:
         """Tracts that have any image that is asked for, ascending."""

@@ -1,0 +1,126 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""What planes and processor time cost: sizes that follow from the layout of
+the product, and rates that were measured.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Mapping
+
+__all__ = ("Price", "Sample", "core_seconds", "prices")
+
+SECONDS_PER_QUANTUM = 6.0
+SECONDS_PER_IMAGE = 0.1
+SECONDS_PER_READ_MB = 0.02
+SECONDS_PER_WRITTEN_MB = 0.01
+MASK_PART = 0.05
+ROW_BYTES = 250
+ROW_BAND_BYTES = 50
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What one image of the repository tells of all; or what is assumed."""
+
+    is_assumed: bool = True
+    """Whether no image could be opened."""
+
+    tile_shape: tuple[int, int] = (256, 256)
+    """Rows and columns of the tiles that are read whole."""
+
+    psf_shape: tuple[int, int] = (51, 51)
+    """Rows and columns of a PSF kernel; 0 if there are none."""
+
+    n_noise: int = 0
+    """Number of noise realisations."""
+
+    n_fractions: int = 0
+    """Number of planes with mask fractions."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Price:
+    """What a plane costs."""
+
+    plane: str
+    """Name of the plane, as in the request; or ``columns`` for all that is not
+    pixels."""
+
+    bytes: int
+    """Size in the product."""
+
+    wanted: bool
+    """Whether it was asked for."""
+
+    remark: str = ""
+    """What there is to say of it."""
+
+
+def prices(
+    planes: Collection[str], rows_by_size: Mapping[int, int], *, n_bands: int, sample: Sample
+) -> tuple[Price, ...]:
+    """Work out the size of each plane in the product.
+
+    Parameters
+    ----------
+    planes
+        What was asked for.
+    rows_by_size
+        Number of cutouts by their side in pixels.
+    n_bands
+        Length of the band axis.
+    sample
+        What is known of the images.
+
+    Returns
+    -------
+    prices
+        One for each plane that a request can name and the images have.
+    """
+    rows = sum(rows_by_size.values())
+    pixels = n_bands * sum(n * size * size for size, n in rows_by_size.items())
+    kernel = sample.psf_shape[0] * sample.psf_shape[1]
+    noise = f"{sample.n_noise} realisation{'s' if sample.n_noise > 1 else ''}"
+    found = [
+        ("image", 4 * pixels, ""),
+        ("variance", 4 * pixels, ""),
+        ("mask", round(4 * pixels * MASK_PART), "compressed, by experience"),
+        ("psf", 4 * n_bands * rows * kernel, "kernels of {} x {} px".format(*sample.psf_shape)),
+        ("noise", 4 * pixels * sample.n_noise, noise),
+        ("mask_fraction", 4 * pixels * sample.n_fractions, f"{sample.n_fractions} planes"),
+    ]
+    columns = Price("columns", rows * (ROW_BYTES + n_bands * ROW_BAND_BYTES), True)
+    return (*(Price(name, size, name in planes, remark) for name, size, remark in found if size), columns)
+
+
+def core_seconds(*, quanta: int, images: int, read_pixels: int, n_planes: int, written_bytes: int) -> float:
+    """Work out the processor time of a campaign.
+
+    Parameters
+    ----------
+    quanta
+        Number of jobs.
+    images
+        Number of images to open.
+    read_pixels
+        Pixels of the tiles to be read, of all images.
+    n_planes
+        Planes that are read of each.
+    written_bytes
+        Size of the product.
+
+    Returns
+    -------
+    seconds
+        Time on one core.
+    """
+    return (
+        SECONDS_PER_QUANTUM * quanta
+        + SECONDS_PER_IMAGE * images
+        + SECONDS_PER_READ_MB * 4e-6 * read_pixels * n_planes
+        + SECONDS_PER_WRITTEN_MB * 1e-6 * written_bytes
+    )
