@@ -18,6 +18,7 @@ from PIL import Image
 
 from lsst.dax.bulkcutout import open_cutouts, preview
 from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.notable import NotableRows
 from lsst.dax.bulkcutout.preview import rgb_bands, write_preview
 from lsst.dax.bulkcutout.tests.products import SmallProduct
 
@@ -51,6 +52,17 @@ def flat_with(value: float, where: tuple[slice, ...]) -> Callable[[h5py.File], N
         file["images/flux"][...] = flux
 
     return change
+
+
+def ordinary(file: h5py.File) -> None:
+    """Leave nothing special about any row."""
+    file["images/band_status"][...] = 0
+    file["images/valid_fraction"][...] = 1
+    file["images/psf_valid"][...] = file["images/center_valid"][...] = True
+    file["images/psf_cell"][...] = 3
+    file["images/mask"][...] = 0
+    file["images/n_patches"][...] = 1
+    file["images/stitched"][...] = file["catalog/fallback"][...] = False
 
 
 @pytest.mark.parametrize(
@@ -110,6 +122,7 @@ def test_one_stretch_serves_the_whole_sheet(product: Path) -> None:
     """A source ten times as bright in the second cutout looks brighter."""
 
     def change(file: h5py.File) -> None:
+        ordinary(file)
         flat_with(20.0, (slice(None), slice(None), slice(4, 12), slice(4, 12)))(file)
         file["images/flux"][1, :, 4:12, 4:12] = 200.0
 
@@ -120,7 +133,7 @@ def test_one_stretch_serves_the_whole_sheet(product: Path) -> None:
 
 
 def test_one_band_is_drawn_in_grey(tmp_path: Path) -> None:
-    panel = first_panel(sheet(SmallProduct(tmp_path, bands=("r",)).make().out))
+    panel = first_panel(sheet(SmallProduct(tmp_path, bands=("r",)).make().out, ordinary))
     assert (panel == panel[..., :1]).all()
     assert np.ptp(panel) > 0
 
@@ -158,16 +171,94 @@ def test_large_cutouts_are_averaged() -> None:
     assert np.isnan(reduced[2, 2])
 
 
-def test_cutouts_are_spread_over_the_product(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = []
+def shown_by(monkeypatch: pytest.MonkeyPatch, product: Path, most: int) -> list[tuple[int, str]]:
+    """Row in the file and caption of each panel."""
+    shown: list[tuple[int, str]] = []
     read_panel = preview._read_panel
-    monkeypatch.setattr(
-        preview,
-        "_read_panel",
-        lambda cutout, colours: shown.append(cutout.index) or read_panel(cutout, colours),
-    )
-    write_preview(product, most=3)
-    assert shown == [1, 3, 5]
+
+    def record(cutout: Any, colours: Any, words: Any) -> Any:
+        shown.append((cutout.index, "; ".join(words)))
+        return read_panel(cutout, colours, words)
+
+    monkeypatch.setattr(preview, "_read_panel", record)
+    write_preview(product, most=most)
+    return shown
+
+
+def test_ordinary_cutouts_are_spread_over_the_product(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(next(product.glob("size=*/*")), "r+") as file:
+        ordinary(file)
+    assert shown_by(monkeypatch, product, 3) == [(1, ""), (3, ""), (5, "")]
+
+
+def make_special(file: h5py.File) -> None:
+    """Seven cutouts with one thing each, and the last with several."""
+    ordinary(file)
+    file["images/psf_cell"][0] = (7, 9)
+    file["images/psf_cell"][4] = (7, 9)
+    # Row 0 leaves its image at its last cell; so does row 1, which lies in
+    # the middle, so that its gap is another one.
+    file["images/valid_fraction"][0] = 0.5
+    file["images/valid_fraction"][1] = 0.25
+    file["images/band_status"][2, 1] = 1
+    for name in ("psf_valid", "center_valid"):
+        file[f"images/{name}"][3, :2] = False
+    file["images/psf_cell"][3, :2] = -1
+    file["images/valid_fraction"][3, :2] = 0.7
+    file["images/mask"][4, 2, 6:11, 6:10] = 1 << 3
+    file["images/n_patches"][5] = 3
+    file["images/stitched"][5] = True
+    file["images/band_status"][6, 0] = 3
+    file["images/band_status"][6, 1] = 1
+    file["catalog/fallback"][6] = True
+
+
+def test_special_cutouts_come_first_and_are_captioned(product: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with h5py.File(next(product.glob("size=*/*")), "r+") as file:
+        make_special(file)
+    captions = {
+        0: "edge of coverage",
+        1: "25 % covered",
+        2: "no r band",
+        3: "missing cell in g, r",
+        4: "saturated in i",
+        5: "stitched from 3 patches",
+        6: "no r band; unreadable in g; patch standing in",
+    }
+    assert shown_by(monkeypatch, product, 24) == [(row, captions[row]) for row in (0, 2, 3, 1, 4, 5, 6)]
+
+
+def test_one_of_each_kind_is_shown_where_there_is_room(
+    product: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with h5py.File(next(product.glob("size=*/*")), "r+") as file:
+        make_special(file)
+    assert [row for row, _ in shown_by(monkeypatch, product, 2)] == [0, 4]
+    with open_cutouts(product) as cutouts:
+        assert NotableRows(cutouts, each=1).numbers == (0, 2, 3, 4, 5)
+
+
+def test_captions_are_drawn_below_their_panels(product: Path) -> None:
+    """In a colour of their own, and only where there is something to say."""
+    picture = sheet(product, make_special)
+    orange = (picture == preview._SPECIAL).all(axis=2)
+    below = orange[TOP + SIDE + 4 : TOP + SIDE + 34]
+    for column in range(7):
+        left = LEFT + column * 156
+        assert below[:, left : left + SIDE].any()
+    assert not orange[:TOP].any() and not orange[TOP : TOP + SIDE].any()
+    assert not (sheet(product, ordinary) == preview._SPECIAL).all(axis=2).any()
+
+
+def test_product_without_masks_and_newer_columns_is_drawn(tmp_path: Path) -> None:
+    out = SmallProduct(tmp_path, planes=("image",)).make().out
+    with h5py.File(next(out.glob("size=*/*")), "r+") as file:
+        for name in ("images/n_patches", "images/stitched", "catalog/fallback"):
+            del file[name]
+    with open_cutouts(out) as cutouts:
+        notable = NotableRows(cutouts)
+        assert [notable.describe(number)[0] for number in range(4, 7)] == ["no i band"] * 3
+    assert write_preview(out).exists()
 
 
 def test_same_product_gives_the_same_picture(product: Path, tmp_path: Path) -> None:
@@ -178,7 +269,7 @@ def test_same_product_gives_the_same_picture(product: Path, tmp_path: Path) -> N
 
 def test_mixed_sizes_share_a_sheet(tmp_path: Path) -> None:
     picture = sheet(SmallProduct(tmp_path, sizes=(9, 16), text_ids=True).make().out)
-    assert picture.shape == (54 + 144 + 46 + 12, 12 + 7 * 156, 3)
+    assert picture.shape == (54 + 144 + 60 + 12, 12 + 7 * 156, 3)
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

@@ -246,8 +246,10 @@ def verify(
 def preview(out: Path, file: Path | None) -> None:
     """Make a contact sheet of the product in OUT, a PNG.
 
-    Some of the cutouts, evenly spread over the product, in colour where it
-    has two bands or more; hatched where there are no data.
+    First some that are special, which is said below them: at the edge of
+    coverage, without a band, in a missing cell, saturated, stitched from
+    several patches.  Then others, evenly spread over the product.  In colour
+    where it has two bands or more; hatched where there are no data.
     """
     from .preview import write_preview
 

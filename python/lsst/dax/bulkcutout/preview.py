@@ -21,6 +21,7 @@ from PIL import Image, ImageDraw, ImageFont
 from .errors import UserError
 from .formats.cutout import Cutout
 from .formats.cutouts import open_cutouts
+from .notable import NotableRows
 
 __all__ = ("PREVIEW_NAME", "rgb_bands", "write_preview")
 
@@ -32,10 +33,11 @@ _COLUMNS = 8
 _GAP = 12
 _COMPASS = 28
 _HEADER = 54
-_CAPTION = 46
+_CAPTION = 60
 
 type _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
+_SPECIAL = (160, 60, 20)
 _PAPER, _INK, _FAINT = (250, 250, 248), (30, 30, 36), (110, 110, 120)
 _HATCH_GROUND, _HATCH_LINE = (226, 226, 222), (168, 168, 164)
 
@@ -50,8 +52,11 @@ def write_preview(product: str | os.PathLike[str], path: Path | None = None, *, 
     path
         Picture to write, a PNG; ``preview.png`` in the product by default.
     most
-        Largest number of cutouts to show; they are spread evenly over the
-        product, so that the same product gives the same picture.
+        Largest number of cutouts to show.  First come some of those that are
+        special (at edges, without a band, in a missing cell, saturated,
+        completed from several patches), as many as half; the others are
+        spread evenly over the product.  The same product gives the same
+        picture.
 
     Returns
     -------
@@ -71,9 +76,10 @@ def write_preview(product: str | os.PathLike[str], path: Path | None = None, *, 
             raise UserError(f"{product} has no cutouts to show: see its status.parquet for the reasons.")
         n_shown = max(1, min(most, n_all))
         colours = rgb_bands(cutouts.bands)
+        notable = NotableRows(cutouts, each=2 if n_shown >= 24 else 1)
         panels = [
-            _read_panel(cutouts[(2 * number + 1) * n_all // (2 * n_shown)], colours)
-            for number in range(n_shown)
+            _read_panel(cutouts[number], colours, notable.describe(number))
+            for number in _choose(n_all, n_shown, notable.numbers)
         ]
         reader = cutouts.reader(0)
         name = f"{reader.meta('request_id')}   {reader.meta('dataset_type')}"
@@ -83,6 +89,16 @@ def write_preview(product: str | os.PathLike[str], path: Path | None = None, *, 
     sheet.save(part, format="PNG")
     os.replace(part, path)
     return path
+
+
+def _choose(n_all: int, n_shown: int, notable: Sequence[int]) -> list[int]:
+    """Numbers of the cutouts to show: special ones, then a fair sample."""
+    first = list(notable[: max(1, n_shown // 2)])
+    others = [number for number in range(n_all) if number not in set(first)] if n_all < 10_000 else None
+    n_others = n_shown - len(first)
+    n_left = len(others) if others is not None else n_all
+    spread = [(2 * k + 1) * n_left // (2 * n_others) for k in range(n_others)]
+    return first + [others[k] if others is not None else k for k in spread]
 
 
 def rgb_bands(bands: Sequence[str]) -> tuple[tuple[str, ...], ...]:
@@ -128,8 +144,8 @@ class _Panel:
     """One cutout, reduced to what the sheet needs."""
 
     label: str
-    missing: tuple[str, ...]
-    """Bands without any pixel."""
+    words: tuple[str, ...]
+    """What is special about it."""
 
     pixels: np.ndarray
     """Colours in nJy, ``(colours, y, x)``; NaN where there is none."""
@@ -152,7 +168,7 @@ class _Panel:
         return int(self.pixels.shape[1]) * self.magnification
 
 
-def _read_panel(cutout: Cutout, colours: Sequence[Sequence[str]]) -> _Panel:
+def _read_panel(cutout: Cutout, colours: Sequence[Sequence[str]], words: Sequence[str] = ()) -> _Panel:
     reduction = -(-cutout.size // _PANEL)
     used = dict.fromkeys(band for bands in colours for band in bands)
     images = {band: _reduce(cutout.image(band), reduction) for band in used}
@@ -170,7 +186,7 @@ def _read_panel(cutout: Cutout, colours: Sequence[Sequence[str]]) -> _Panel:
     north, east = (_unit(float(toward[0][i]) - x, float(toward[1][i]) - y) for i in (0, 1))
     return _Panel(
         label=str(cutout.object_id),
-        missing=tuple(band for band, image in images.items() if not np.isfinite(image).any()),
+        words=tuple(words),
         pixels=pixels,
         magnification=magnification,
         arcsec_per_pixel=scale * reduction / magnification,
@@ -273,14 +289,13 @@ def _draw_caption(
     draw: ImageDraw.ImageDraw, panel: _Panel, left: int, top: int, width: int, font: _Font
 ) -> None:
     draw.text((left, top), _fit(draw, panel.label, font, width), fill=_INK, font=font)
+    draw.text((left, top + 14), _fit_words(draw, panel.words, font, width), fill=_SPECIAL, font=font)
     arcsec, length = _scale_bar(panel)
-    line = top + 27
+    line = top + 41
     draw.line([(left, line), (left + length, line)], fill=_INK, width=2)
     for end in (left, left + length):
         draw.line([(end, line - 3), (end, line + 3)], fill=_INK)
-    said = f'{arcsec:g}"' + (f"   no {', '.join(panel.missing)}" if panel.missing else "")
-    room = width - length - _COMPASS - 12
-    draw.text((left + length + 6, line - 7), _fit(draw, said, font, room), fill=_FAINT, font=font)
+    draw.text((left + length + 6, line - 7), f'{arcsec:g}"', fill=_FAINT, font=font)
     _draw_compass(draw, panel, left + width - _COMPASS // 2, line, font)
 
 
@@ -304,6 +319,14 @@ def _scale_bar(panel: _Panel) -> tuple[float, int]:
     power = 10.0 ** math.floor(math.log10(most))
     arcsec = max(step * power for step in (1, 2, 5) if step * power <= most)
     return arcsec, round(arcsec / panel.arcsec_per_pixel)
+
+
+def _fit_words(draw: ImageDraw.ImageDraw, words: Sequence[str], font: _Font, width: int) -> str:
+    """As many of the words as there is room for, the first ones."""
+    for kept in range(len(words), 1, -1):
+        if draw.textlength("; ".join(words[:kept]), font=font) <= width:
+            return "; ".join(words[:kept])
+    return _fit(draw, words[0], font, width) if words else ""
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str, font: _Font, width: int) -> str:

@@ -118,13 +118,7 @@ class Cutouts(Sequence[Cutout]):
     def __getitem__(self, index: int | slice) -> Cutout | list[Cutout]:
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
-        number = int(index)
-        if not -len(self) <= number < len(self):
-            raise IndexError(f"There is no cutout {number}: there are {len(self)}.")
-        number %= len(self)
-        stops = self._row_stops()
-        file = int(np.searchsorted(stops, number, side="right"))
-        return Cutout(self, file, number - (int(stops[file - 1]) if file else 0))
+        return Cutout(self, *self.place(int(index)))
 
     def __iter__(self) -> Iterator[Cutout]:
         return (self[number] for number in range(len(self)))
@@ -252,6 +246,33 @@ class Cutouts(Sequence[Cutout]):
             Shape ``(ky, kx)``, float32; NaN where there is none.
         """
         return self[index].psf(band, at=at)
+
+    def place(self, number: int) -> tuple[int, int]:
+        """Tell where a cutout is.
+
+        Parameters
+        ----------
+        number
+            Number of the cutout, as in ``cutouts[number]``.
+
+        Returns
+        -------
+        file
+            Number of its data file in `files`.
+        index
+            Row of that file.
+
+        Raises
+        ------
+        IndexError
+            Raised if there are not so many cutouts.
+        """
+        if not -len(self) <= number < len(self):
+            raise IndexError(f"There is no cutout {number}: there are {len(self)}.")
+        number %= len(self)
+        stops = self._row_stops()
+        file = int(np.searchsorted(stops, number, side="right"))
+        return file, number - (int(stops[file - 1]) if file else 0)
 
     def close(self) -> None:
         """Close all files; nothing can be read afterwards."""

@@ -17,7 +17,10 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet
 import yaml
 
 from ..manifest import MANIFEST_NAME, Manifest, read_manifest
@@ -33,6 +36,8 @@ __all__ = ("demo_layout", "main", "make_demo")
 
 _MARKER = ".made-by-bulkcutout-demo"
 _SIZE = 48
+_LARGE_SIZE = 288
+_LARGE_ID = 9_000
 _POSITION = (150.1, 2.2)
 _CERTIFICATE_STARS = 400
 
@@ -114,7 +119,8 @@ def make_demo(folder: Path) -> SkyRepository:
     )
     progress.close()
     targets = make_targets(repository, n_sources=1800, n_near=1000, n_random=800, n_outside=60, size=_SIZE)
-    targets.write(folder / "catalog.parquet")
+    catalog = _with_large_cutouts(targets.table, repository)
+    pyarrow.parquet.write_table(catalog, folder / "catalog.parquet")
     request = {
         "schema_version": 1,
         "request_id": "demo",
@@ -129,7 +135,7 @@ def make_demo(folder: Path) -> SkyRepository:
         "collections": [repository.collection],
         "dataset_type": repository.dataset_type,
         "bands": "all",
-        "size": _SIZE,
+        "size": {"column": "size"},
         "planes": ["image", "variance", "mask", "psf"],
         "output": "out",
         "labels": {"survey": "Made-up sky", "instrument": "DemoCam", "release": "demo"},
@@ -137,7 +143,7 @@ def make_demo(folder: Path) -> SkyRepository:
     (folder / "request.yaml").write_text(yaml.safe_dump(request, sort_keys=False))
     print(
         f"Made {len(repository.refs)} coadds of {len(layout.images)} patches in {len(layout.tracts)} tracts "
-        f"and a catalog of {len(targets.table):,} rows in {time.monotonic() - started:.0f} s.",
+        f"and a catalog of {len(catalog):,} rows in {time.monotonic() - started:.0f} s.",
         flush=True,
     )
     return repository
@@ -165,6 +171,24 @@ def demo_layout() -> Layout:
         neighbour = column + (1 if tract == west else -1)
         images[tract] = [r * skymap.n_patches + c for r in (row, row + 1) for c in (column, neighbour)]
     return rings_layout(skymap, images)
+
+
+def _with_large_cutouts(catalog: pa.Table, repository: SkyRepository) -> pa.Table:
+    """Add a size, and large cutouts around the corners of patches."""
+    layout = repository.layout
+    rows: list[dict[str, Any]] = []
+    for tract, patch in layout.images:
+        # Near a corner of the inner region, another one in each tract.
+        box = layout.patch(tract, patch).inner
+        y, x = box.y1 - 25.6, box.x1 - 18.1
+        if tract != layout.images[0][0]:
+            y, x = box.y0 + 20.3, box.x0 + 31.8
+        ra, dec = layout.tracts[tract].pixel_to_sky(x, y)
+        row = {"id": _LARGE_ID + len(rows), "ra": float(ra) % 360.0, "dec": float(dec)}
+        rows.append(row | {"kind": "large", "size": _LARGE_SIZE})
+    field = pa.field("size", pa.int32(), metadata={"unit": "pixel", "description": "Side of the cutout."})
+    catalog = catalog.append_column(field, pa.array([_SIZE] * len(catalog), pa.int32()))
+    return pa.concat_tables([catalog, pa.Table.from_pylist(rows, schema=catalog.schema)])
 
 
 def _clear(folder: Path) -> bool:
