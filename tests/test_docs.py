@@ -30,7 +30,7 @@ from test_imports import LEVELS
 import lsst.dax.bulkcutout
 from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, skymap, submit, tables
 from lsst.dax.bulkcutout.catalog.column_choice import GUESSES, MEANINGS
-from lsst.dax.bulkcutout.tests.products import SmallProduct
+from lsst.dax.bulkcutout.tests.products import MASK_FRACTIONS, N_NOISE, SmallProduct
 
 docutils_core = pytest.importorskip("docutils.core", reason="docutils is not installed")
 docutils_nodes = pytest.importorskip("docutils.nodes", reason="docutils is not installed")
@@ -108,7 +108,7 @@ def _read_markdown(text: str) -> Page:
 
 @pytest.fixture(scope="module")
 def product(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return SmallProduct(tmp_path_factory.mktemp("docs")).make().out
+    return SmallProduct(tmp_path_factory.mktemp("docs"), planes=request.PLANES).make().out
 
 
 @pytest.fixture
@@ -318,8 +318,8 @@ def test_names_of_columns_that_are_guessed_are_on_the_page() -> None:
 
 
 def test_columns_of_the_data_files_are_on_the_page(tmp_path: Path) -> None:
-    small = SmallProduct(tmp_path)
-    axes = {len(small.bands): "Nb", 16: "n", 5: "ky", 7: "kx"}
+    small = SmallProduct(tmp_path, planes=request.PLANES)
+    axes = {len(small.bands): "Nb", N_NOISE: "Nn", len(MASK_FRACTIONS): "Nf", 16: "n", 5: "ky", 7: "kx"}
     kinds = {"catalog/object_id": "int64 or text", "images/mask": "int32 or int64"}
     expected = [
         (

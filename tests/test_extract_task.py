@@ -407,6 +407,8 @@ class BigImage:
     psf_shape = (41, 41)
     missing_cells: frozenset[tuple[int, int]] = frozenset()
     background = None
+    backgrounds: dict[str, object] = {}
+    extra_planes = ("noise/0",)
 
     def __enter__(self) -> BigImage:
         return self

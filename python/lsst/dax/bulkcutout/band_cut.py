@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from . import tables
+from .background_swap import BackgroundSwap
 from .boxes import Box
 from .cutout_dataset import BAND_COLUMNS
 from .errors import CorruptInputError
@@ -31,6 +32,9 @@ _PIXEL_BYTES_IN_BLOCKS = 40
 """Bytes for each pixel of a block of cutouts: its planes, what is worked out
 from them, and the block before it."""
 
+_PIXEL_BYTES_OF_EXTRA_PLANE = 8
+"""The same for each plane of noise and mask fractions."""
+
 
 class BandCut:
     """Cuts targets out of the images of one band.
@@ -45,7 +49,7 @@ class BandCut:
         Images of other patches, the first one first, for cutouts that leave
         the home image.
     planes
-        What to keep: image, variance, mask, psf.
+        What to keep of `planes.PLANES`.
     mask_planes
         Table of the mask bits that is wanted; it has all planes of all
         images.
@@ -55,6 +59,8 @@ class BandCut:
         Runs something that storage can spoil, and runs it again if it does.
     damage
         What is lost to damaged images is added here, a sentence for each.
+    background
+        What is done to the background of the home image.
     """
 
     def __init__(
@@ -68,6 +74,7 @@ class BandCut:
         memory_bytes: int,
         retry: Callable[[Callable[[], Any]], Any],
         damage: list[str],
+        background: BackgroundSwap | None = None,
     ) -> None:
         self._band = band
         self._home = home
@@ -77,6 +84,13 @@ class BandCut:
         self._memory_bytes = memory_bytes
         self._retry = retry
         self._damage = damage
+        self._background = background
+        images = [home, *(each.reader for each in neighbors if each.reader is not None)]
+        self._extra = tuple(
+            dict.fromkeys(
+                name for image in images for name in image.extra_planes if name.partition("/")[0] in planes
+            )
+        )
 
     def cut(self, place: Place, columns: dict[str, np.ndarray], lost: np.ndarray) -> Iterator[CutBlock]:
         """Cut pixels; fills what they tell into the columns.
@@ -98,7 +112,7 @@ class BandCut:
         """
         bits = {plane.name: 1 << plane.bit for plane in self._mask_planes}
         fill = self._fill(self._mask_planes)
-        for block in self._cut_image(self._home, place.first_y, place.first_x, place.size):
+        for block in self._cut_image(self._home, self._background, place.first_y, place.first_x, place.size):
             index, mask = block.index, block.pixels["mask"]
             found = stitch(
                 dataclasses.replace(block, damaged=block.damaged | lost[index]),
@@ -167,11 +181,12 @@ class BandCut:
         assert neighbor.reader is not None
         y, x = neighbor.shift
         moved = [clip.shifted(y, x) for clip in clips]
-        return self._cut_image(neighbor.reader, first_y + y, first_x + x, size, moved)
+        return self._cut_image(neighbor.reader, neighbor.background, first_y + y, first_x + x, size, moved)
 
     def _cut_image(
         self,
         image: ImageReader,
+        background: BackgroundSwap | None,
         first_y: np.ndarray,
         first_x: np.ndarray,
         size: int,
@@ -183,14 +198,16 @@ class BandCut:
         # The file's own table, with a bit for NO_DATA where it has none.
         planes = merge_mask_planes([image.mask_planes])
         fill = self._fill(planes)
+        there = image.planes | set(image.extra_planes)
+        pixel_bytes = _PIXEL_BYTES_IN_BLOCKS + _PIXEL_BYTES_OF_EXTRA_PLANE * len(self._extra)
         for block in cut(
             image,
             first_y=first_y,
             first_x=first_x,
             size=size,
-            fill={plane: value for plane, value in fill.items() if plane in image.planes},
+            fill={plane: value for plane, value in fill.items() if plane in there},
             memory_bytes=self._memory_bytes,
-            block_bytes=4 * (self._memory_bytes // (2 * _PIXEL_BYTES_IN_BLOCKS)),
+            block_bytes=4 * (self._memory_bytes // (2 * pixel_bytes)),
             retry=self._retry,
             clips=clips,
         ):
@@ -198,9 +215,11 @@ class BandCut:
                 # The image alone says where there are no pixels.
                 none = np.isnan(block.pixels["image"])
                 block.pixels["mask"] = np.where(none, fill["mask"], 0).astype(fill["mask"].dtype)
-            if "variance" in fill and "variance" not in block.pixels:
-                block.pixels["variance"] = np.full_like(block.pixels["image"], np.nan)
+            for plane in fill.keys() - block.pixels.keys():
+                block.pixels[plane] = np.full_like(block.pixels["image"], np.nan)
             block.pixels["mask"] = reencode_mask(block.pixels["mask"], planes, self._mask_planes)
+            if background is not None:
+                background.apply(block.pixels["image"], first_y[block.index], first_x[block.index])
             yield block
 
     def _fill(self, mask_planes: Sequence[MaskPlane]) -> dict[str, np.generic]:
@@ -212,7 +231,7 @@ class BandCut:
         }
         if "variance" in self._planes:
             fill["variance"] = np.float32(np.nan)
-        return fill
+        return fill | dict.fromkeys(self._extra, np.float32(np.nan))
 
     def _read_kernels(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Kernels of cells, shape ``(n, ky, kx)``, and which are damaged."""

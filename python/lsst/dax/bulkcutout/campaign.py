@@ -78,6 +78,10 @@ class Plan(pydantic.BaseModel):
     warnings: tuple[str, ...] = ()
     """What the user should know about catalog and coverage."""
 
+    extra_planes: dict[str, int] = {}
+    """Number of planes of noise and mask fractions that one image of each
+    band had, the most of all bands; empty if they are not asked for."""
+
     @property
     def targets(self) -> int:
         """Rows that go to a quantum."""

@@ -14,6 +14,7 @@ row                                  n                 row of the catalog
 x, y                                 n                 target, tract pixels
 x0, y0                               n                 first pixel of the box
 image, variance, mask                n, b, s, s        planes
+noise, mask_fraction                 n, b, k, s, s     sets of ``k`` planes
 psf                                  n, b, ky, kx      kernel of the cell
 see `BAND_COLUMNS`                   n, b              what else is known
 ===================================  ================  =======================
@@ -29,6 +30,7 @@ import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import h5py
@@ -37,6 +39,7 @@ import numpy as np
 from .errors import CorruptInputError
 from .header_wcs import HeaderWcs
 from .masks import NO_DATA
+from .planes import BACKGROUND_STORED, PLANES
 from .tables import MaskPlane, NeighborInput
 from .wcs import TangentWcs, Wcs
 
@@ -86,13 +89,20 @@ class CutoutDatasetWriter:
     inputs
         For each band the identifier of the input dataset, ``""`` for none.
     backgrounds
-        For each band the name of the background model that the input file
-        has subtracted, ``""`` where it does not say.
+        For each band the name of the background model that is subtracted from
+        its pixels, ``none`` if none is, ``""`` where the image does not say.
     wcs
         For each band the projection of its image, absolute pixels; `None`
         where there is none. The first is that of the cutouts.
     neighbors
         Images of other patches that may have given pixels.
+    background
+        What the request wanted to be subtracted.
+    unusable
+        Why images that are not damaged cannot be used, a sentence for each.
+    extra_planes
+        Names of the planes of ``noise`` and ``mask_fraction``, of those that
+        are wanted.
     """
 
     def __init__(
@@ -107,8 +117,12 @@ class CutoutDatasetWriter:
         backgrounds: Sequence[str],
         wcs: Sequence[Wcs | None],
         neighbors: Sequence[NeighborInput] = (),
+        background: str = BACKGROUND_STORED,
+        unusable: Sequence[str] = (),
+        extra_planes: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._n_bands = len(bands)
+        self._extra = {kind: tuple(names) for kind, names in extra_planes.items()}
         self._no_data = next(1 << plane.bit for plane in mask_planes if plane.name == NO_DATA)
         self._file = h5py.File(path, "w", libver=("v110", "v110"))
         planes = [{"name": p.name, "bit": p.bit, "description": p.description} for p in mask_planes]
@@ -123,6 +137,9 @@ class CutoutDatasetWriter:
                 "inputs": json.dumps(list(inputs)),
                 "backgrounds": json.dumps(list(backgrounds)),
                 "neighbors": json.dumps([dataclasses.astuple(each) for each in neighbors]),
+                "background": background,
+                "unusable": json.dumps(list(unusable)),
+                "extra_planes": json.dumps(self._extra),
                 "wcs": json.dumps([None if one is None else one.cards for one in wcs]),
                 **_terms(next((one for one in wcs if one is not None), None)),
             }
@@ -158,6 +175,9 @@ class CutoutDatasetWriter:
                 options = {"fillvalue": self._no_data, "chunks": chunks, "shuffle": True, "compression": 1}
             shape = (n, self._n_bands, size, size)
             group.create_dataset(name, shape=shape, dtype=dtype, track_times=False, **options)
+        for kind, names in self._extra.items():
+            sets = (n, self._n_bands, len(names), size, size)
+            group.create_dataset(kind, shape=sets, dtype="f4", track_times=False, fillvalue=np.nan)
         if psf_shape is not None:
             shape = (n, self._n_bands, *psf_shape)
             group.create_dataset("psf", shape=shape, dtype="f4", track_times=False)
@@ -172,7 +192,7 @@ class CutoutDatasetWriter:
         size
             Size group.
         name
-            Dataset.
+            Dataset, or a plane of one such as ``noise/0``.
         index
             Targets: a range, or ascending numbers of shape ``(k,)``.
         values
@@ -180,16 +200,19 @@ class CutoutDatasetWriter:
         band
             Place on the band axis, for datasets that have one.
         """
-        dataset = self._file[f"size={size}"][name]
+        kind, _, plane = name.partition("/")
+        dataset = self._file[f"size={size}"][kind]
+        rest = () if band is None else (band,)
+        if plane:
+            rest = (*rest, self._extra[kind].index(plane))
         if isinstance(index, np.ndarray) and len(index) and index[-1] - index[0] + 1 == len(index):
             index = slice(int(index[0]), int(index[-1]) + 1)
         if isinstance(index, slice):
-            where = index if band is None else (index, band)
-            dataset[where] = values
+            dataset[(index, *rest)] = values
             return
         # h5py's own selection of scattered rows is slower than a loop.
         for row, value in zip(index.tolist(), values, strict=True):
-            dataset[row if band is None else (row, band)] = value
+            dataset[(row, *rest)] = value
 
     def close(self) -> None:
         """Finish the file."""
@@ -228,6 +251,11 @@ class CutoutDataset:
         self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
         self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
         self.neighbors = tuple(NeighborInput(*each) for each in json.loads(attributes["neighbors"]))
+        self.background = str(attributes["background"])
+        self.unusable: tuple[str, ...] = tuple(json.loads(attributes["unusable"]))
+        self.extra_planes: dict[str, tuple[str, ...]] = {
+            kind: tuple(names) for kind, names in json.loads(attributes["extra_planes"]).items()
+        }
         self.wcs: Wcs | None
         """Projection of the cutouts, absolute pixels; `None` where no image
         could be opened."""
@@ -259,10 +287,10 @@ class CutoutDataset:
         Returns
         -------
         planes
-            Some of image, variance, mask, psf.
+            Some of `planes.PLANES`.
         """
         found = self._file.get(f"size={size}", ())
-        return frozenset(name for name in ("image", "variance", "mask", "psf") if name in found)
+        return frozenset(name for name in PLANES if name in found)
 
     def count(self, size: int) -> int:
         """Number of targets of one size.

@@ -90,7 +90,12 @@ class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutout
     plan_sha256 = Field[str](doc="Checksum of the plan, hexadecimal.", default="")
     storage_class = Field[str](doc="Storage class that the repository gives the images.", default="CellCoadd")
     planes = ListField[str](
-        doc="What to cut: image, variance, mask, psf.", default=["image", "variance", "mask", "psf"]
+        doc="What to cut: image, variance, mask, psf, noise, mask_fraction.",
+        default=["image", "variance", "mask", "psf"],
+    )
+    background = Field[str](
+        doc="What is to be subtracted from the image: stored, none, or the name of a background model.",
+        default="stored",
     )
     max_memory_mb = Field[int](
         doc="Memory for pixels in MB; the image is cut in strips if need be.",
@@ -209,6 +214,7 @@ class ExtractCutoutsTask(PipelineTask):
                 memory_bytes=self.config.max_memory_mb * 1024 * 1024 // 2,
                 retry=self._retry,
                 neighbors=neighbors,
+                background=self.config.background,
             )
             rows = patch_cut.write(path, targets, tract=tract, patch=patch)
         self.metadata["rows"] = rows

@@ -18,12 +18,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import tables
+from .background_swap import BackgroundSwap
 from .band_cut import BandCut, empty_columns
 from .boxes import Box, first_pixel
 from .cutout_dataset import CutoutDatasetWriter
-from .errors import CorruptInputError, InternalError
+from .errors import CorruptInputError, InternalError, UserError
 from .masks import mask_dtype, merge_mask_planes
 from .place import Place
+from .planes import BACKGROUND_STORED, EXTRA_PLANES
 from .readers import ImageReader
 from .stitch import EVERYWHERE, Neighbor, find_shift
 from .tables import NeighborInput
@@ -67,13 +69,15 @@ class PatchCut:
     readers
         Images that could be opened, by band.
     planes
-        What to keep: image, variance, mask, psf.
+        What to keep of `planes.PLANES`.
     memory_bytes
         Bound on the pixels that are held at a time.
     retry
         Runs something that storage can spoil, and runs it again if it does.
     neighbors
         Images of other patches, for cutouts that leave those of this one.
+    background
+        What is to be subtracted from the image plane, as the request says it.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class PatchCut:
         memory_bytes: int,
         retry: Callable[[Callable[[], Any]], Any],
         neighbors: Sequence[NeighborImage] = (),
+        background: str = BACKGROUND_STORED,
     ) -> None:
         self._bands = bands
         self._inputs = inputs
@@ -99,6 +104,26 @@ class PatchCut:
         """What was lost to damaged images, a sentence for each."""
         images = [readers[band] for band in bands if band in readers]
         images += [each.reader for each in self._neighbors if each.reader is not None]
+        self._background = background
+        self._unusable: list[str] = []
+        self._swaps = {
+            band: swap
+            for band in bands
+            if band in readers and (swap := self._swap(f"Band {band}", readers[band])) is not None
+        }
+        self._extra = {
+            kind: sorted(
+                {
+                    name.partition("/")[2]
+                    for image in images
+                    for name in image.extra_planes
+                    if name.startswith(f"{kind}/")
+                },
+                key=lambda name: (len(name), name) if kind == "noise" else (0, name),
+            )
+            for kind in EXTRA_PLANES
+            if kind in planes
+        }
         self._mask_planes = merge_mask_planes(image.mask_planes for image in images)
         shapes = [reader.psf_shape for reader in readers.values() if reader.has_psf]
         self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else (1, 1)
@@ -130,6 +155,8 @@ class PatchCut:
         for batch in read_targets(targets, patch, columns=["size_pixels"]):
             for value in pc.value_counts(batch.column("size_pixels")):
                 counts[value["values"].as_py()] += value["counts"].as_py()
+        # First of all, because it finds images that cannot be used.
+        bands = {band: self._band_cut(band, swap) for band, swap in self._swaps.items()}
         writer = CutoutDatasetWriter(
             path,
             tract=tract,
@@ -137,11 +164,12 @@ class PatchCut:
             bands=self._bands,
             mask_planes=self._mask_planes,
             inputs=[self._inputs.get(band, "") for band in self._bands],
-            backgrounds=[
-                self._readers[band].background or "" if band in self._readers else "" for band in self._bands
-            ],
+            backgrounds=[self._swaps[band].subtracted if band in self._swaps else "" for band in self._bands],
             wcs=[self._readers[band].wcs if band in self._readers else None for band in self._bands],
             neighbors=[each.source for each in self._neighbors],
+            background=self._background,
+            unusable=self._unusable,
+            extra_planes=self._extra,
         )
         with contextlib.closing(writer):
             types = {
@@ -154,7 +182,6 @@ class PatchCut:
                 writer.add_size(
                     size, n, planes=kept, psf_shape=self._psf_shape if "psf" in self._planes else None
                 )
-            bands = {band: self._band_cut(band) for band in self._readers}
             written: Counter[int] = Counter()
             for batch in read_targets(targets, patch, columns=_COLUMNS):
                 sizes = batch.column("size_pixels").to_numpy()
@@ -193,7 +220,7 @@ class PatchCut:
                     lost = self._write_kernels(writer, bands[band], place, columns, offset, number)
                     for block in bands[band].cut(place, columns, lost):
                         for plane, pixels in block.pixels.items():
-                            if plane in self._planes:
+                            if plane.partition("/")[0] in self._planes:
                                 writer.write(size, plane, block.index + offset, pixels, band=number)
                 except CorruptInputError as error:
                     # What belongs to the whole image is damaged: its kernels.
@@ -264,7 +291,21 @@ class PatchCut:
                 )
         return own_x, own_y
 
-    def _band_cut(self, band: str) -> BandCut:
+    def _swap(self, what: str, image: ImageReader) -> BackgroundSwap | None:
+        """What to do to the background of an image; `None` if it cannot be
+        done.
+        """
+        try:
+            swap: BackgroundSwap = self._retry(lambda: BackgroundSwap(image, self._background))
+        except UserError as error:
+            self._unusable.append(f"{what}: {error}")
+        except CorruptInputError as error:
+            self.damage.append(f"{what}: {error}")
+        else:
+            return swap
+        return None
+
+    def _band_cut(self, band: str, background: BackgroundSwap) -> BandCut:
         home = self._readers[band]
         neighbors = []
         for each in self._neighbors:
@@ -280,7 +321,9 @@ class PatchCut:
                 )
             else:
                 box = each.reader.bbox.shifted(-shift[0], -shift[1])
-                neighbors.append(Neighbor(each.source.patch, each.reader, box, shift))
+                swap = self._swap(f"Band {band}, patch {each.source.patch}", each.reader)
+                reader = each.reader if swap is not None else None
+                neighbors.append(Neighbor(each.source.patch, reader, box, shift, swap))
         return BandCut(
             band,
             home,
@@ -290,6 +333,7 @@ class PatchCut:
             memory_bytes=self._memory_bytes,
             retry=self._retry,
             damage=self.damage,
+            background=background,
         )
 
 

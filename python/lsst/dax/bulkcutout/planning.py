@@ -17,6 +17,7 @@ from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
 from .discovery import discover
 from .errors import InternalError, UserError
+from .image_probe import probe_images
 from .neighbors import find_neighbors
 from .product_files import ProductFiles
 from .request import CutoutRequest, load_request
@@ -114,6 +115,7 @@ def plan_campaign(
     campaign.plan.unlink(missing_ok=True)
     catalog = open_catalog(request.catalog, request.size, image_epoch=request.image_epoch)
     found = discover(request, catalog, butler, campaign, progress=progress)
+    probe = probe_images(butler, request, found.coverage)
     plan = Plan(
         request_fingerprint=request.fingerprint(),
         skymap=found.skymap,
@@ -121,7 +123,8 @@ def plan_campaign(
         catalog_rows=catalog.n_rows,
         refused=found.refused,
         tracts=found.tracts,
-        warnings=found.warnings,
+        warnings=(*found.warnings, *probe.warnings),
+        extra_planes=dict(probe.extra_planes),
     )
     if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
         raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ from .campaign import Campaign, Plan
 from .errors import UserError
 from .formats import FORMATS
 from .formats.healpix import nested_pixel
+from .planes import EXTRA_PLANES
 from .request import CutoutRequest
 from .target_table import read_targets
 
@@ -109,6 +111,7 @@ class ProductFiles:
     def __init__(self, request: CutoutRequest, plan: Plan, campaign: Campaign) -> None:
         self._request = request
         self._n_bands = len(plan.bands)
+        self._extra_planes = plan.extra_planes
         self._by = request.partition.by
         paths = [campaign.targets / tract.path for tract in plan.tracts]
         self._counts = _sorted(_count_targets(paths, request.partition.order), _FILE_KEYS[self._by])
@@ -142,7 +145,8 @@ class ProductFiles:
         n
             Without compression.
         """
-        return file.n_targets * _row_bytes(self._request, size=file.size, n_bands=self._n_bands)
+        row_bytes = _row_bytes(self._request, file.size, self._n_bands, self._extra_planes)
+        return file.n_targets * row_bytes
 
     def _sets(self) -> Iterator[tuple[dict[str, int], list[tuple[tuple[int, int], int]], int]]:
         """For each set of targets that files are made of: what they share,
@@ -152,7 +156,9 @@ class ProductFiles:
         rows = (dict(zip(_COUNTS, row.tolist(), strict=True)) for row in self._counts)
         for values, group in itertools.groupby(rows, key=lambda row: [row[name] for name in keys]):
             key = dict(zip(keys, values, strict=True))
-            limit = rows_per_file(self._request, size=key["size"], n_bands=self._n_bands)
+            limit = rows_per_file(
+                self._request, size=key["size"], n_bands=self._n_bands, extra_planes=self._extra_planes
+            )
             yield key, [((row["tract"], row["patch"]), row["n"]) for row in group], limit
 
     def _path(self, key: dict[str, int], number: int) -> str:
@@ -194,7 +200,9 @@ def healpix_directory(pixel: int, order: int) -> str:
     return f"healpix={pixel:0{digits}d}"
 
 
-def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
+def rows_per_file(
+    request: CutoutRequest, *, size: int, n_bands: int, extra_planes: Mapping[str, int] = MappingProxyType({})
+) -> int:
     """Most rows that a data file may have.
 
     Parameters
@@ -205,6 +213,9 @@ def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
         Side of the cutouts in pixels.
     n_bands
         Length of the band axis.
+    extra_planes
+        Number of planes of noise and mask fractions, where it is known; else
+        one of each that is asked for, as in DP2.
 
     Returns
     -------
@@ -212,7 +223,7 @@ def rows_per_file(request: CutoutRequest, *, size: int, n_bands: int) -> int:
         At least one.
     """
     limits = request.partition
-    bytes_a_row = _row_bytes(request, size=size, n_bands=n_bands)
+    bytes_a_row = _row_bytes(request, size, n_bands, extra_planes)
     return max(1, min(limits.max_rows_per_file, limits.max_bytes_per_file // bytes_a_row))
 
 
@@ -234,8 +245,9 @@ def pixels_of(rows: pa.RecordBatch, order: int) -> np.ndarray:
     return nested_pixel(rows.column("ra").to_numpy(), rows.column("dec").to_numpy(), order)
 
 
-def _row_bytes(request: CutoutRequest, *, size: int, n_bands: int) -> int:
+def _row_bytes(request: CutoutRequest, size: int, n_bands: int, extra_planes: Mapping[str, int]) -> int:
     planes = sum(plane in request.planes for plane in ("image", "variance", "mask"))
+    planes += sum(extra_planes.get(kind, 1) for kind in EXTRA_PLANES if kind in request.planes)
     psf = PSF_SIDE_ALLOWANCE**2 if "psf" in request.planes else 0
     return 4 * n_bands * (planes * size * size + psf)
 

@@ -209,7 +209,7 @@ def build_graph(
             raise UserError(" ".join(said))
         finished = {place for place, output in read_outputs(campaign).items() if output.done}
         coverage = [patch for patch in coverage if (patch.tract, patch.patch) not in finished]
-        registered = RegisteredOutputs(butler, campaign, plan, request.planes)
+        registered = RegisteredOutputs(butler, campaign, plan, request)
         components = None
         if coverage:
             try:
@@ -268,6 +268,7 @@ def _pipeline(
         "connections.datasetType": request.dataset_type,
         "storage_class": dataset_type.storageClass_name,
         "planes": list(request.planes),
+        "background": request.background,
         "plan": campaign.plan.as_uri(),
         "plan_sha256": sha256_of(campaign.plan.read_bytes()),
     }.items():

@@ -8,7 +8,6 @@ whether this one can use them in place of its own.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from .campaign import Campaign, Plan
 from .cutout_dataset import CutoutDataset
 from .errors import CorruptInputError
 from .quantum_output import QuantumOutput
+from .request import CutoutRequest
 from .source_images import Coverage
 from .tables import NeighborInput
 from .target_table import read_targets
@@ -37,15 +37,16 @@ class RegisteredOutputs:
         The source repository.
     campaign, plan
         The campaign and its plan.
-    planes
-        Planes that are wanted.
+    request
+        Planes and background that are wanted.
     """
 
-    def __init__(self, butler: Butler, campaign: Campaign, plan: Plan, planes: Collection[str]) -> None:
+    def __init__(self, butler: Butler, campaign: Campaign, plan: Plan, request: CutoutRequest) -> None:
         self._butler = butler
         self._bands = plan.bands
         self._targets = {tract.tract: campaign.targets / tract.path for tract in plan.tracts}
-        self._planes = frozenset(planes)
+        self._planes = frozenset(request.planes)
+        self._background = request.background
         self.used: list[QuantumOutput] = []
         """Those that were found to be usable."""
 
@@ -63,7 +64,7 @@ class RegisteredOutputs:
         -------
         used
             Whether it is there and of the same images, bands and targets, and
-            has the planes.
+            has the planes and the background.
         """
         uri = self._butler.getURI(ref)
         if not uri.isLocal or not self.fits(Path(uri.ospath), patch):
@@ -98,7 +99,7 @@ class RegisteredOutputs:
         -------
         fits
             Whether it is there and of the same images, bands and targets, and
-            has the planes.
+            has the planes and the background.
         """
         inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
         neighbors = [NeighborInput(*which, str(ref.id)) for which, ref in sorted(patch.neighbors.items())]
@@ -108,6 +109,7 @@ class RegisteredOutputs:
                     dataset.bands == self._bands
                     and dataset.inputs == tuple(inputs)
                     and dataset.neighbors == tuple(neighbors)
+                    and dataset.background == self._background
                     and self._has_targets(dataset, patch)
                 )
         except (CorruptInputError, FileNotFoundError):

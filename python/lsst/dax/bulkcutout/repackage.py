@@ -17,7 +17,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +79,17 @@ class Repackager:
         self._datasets: collections.OrderedDict[tuple[int, int], CutoutDataset] = collections.OrderedDict()
         mask_tables = []
         psf_shapes = []
+        extra_planes = []
         for output in outputs.values():
             if output.path is not None:
                 with CutoutDataset(output.path) as dataset:
                     mask_tables.append(dataset.mask_planes)
                     psf_shapes.append(dataset.psf_shape)
+                    extra_planes.append(dataset.extra_planes)
+        self._n_noise = max((len(names.get("noise", ())) for names in extra_planes), default=0)
+        self._fractions = tuple(
+            sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
+        )
         self._mask_planes = merge_mask_planes(list(dict.fromkeys(mask_tables)))
         shapes = [shape for shape in psf_shapes if shape is not None]
         self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None
@@ -112,6 +118,7 @@ class Repackager:
             "sources": [source.dataset_id if source and source.done else "" for source in sources],
             "mask_planes": [dataclasses.astuple(plane) for plane in self._mask_planes],
             "psf_shape": self._psf_shape,
+            "extra_planes": [self._n_noise, self._fractions],
             "writer": WRITER_VERSION,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -191,7 +198,7 @@ class Repackager:
                 if source is None or not delivered.any():
                     continue
                 offset = 0
-                for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(file.size)):
+                for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(layout)):
                     keep = delivered[offset : offset + rows.num_rows]
                     offset += rows.num_rows
                     if keep.any():
@@ -221,8 +228,9 @@ class Repackager:
             self._datasets.popitem(last=False)[1].close()
         return self._datasets[place]
 
-    def _block_rows(self, size: int) -> int:
-        return max(1, BLOCK_BYTES // (4 * len(self._plan.bands) * size * size))
+    def _block_rows(self, layout: ProductLayout) -> int:
+        planes = max(1, layout.n_noise, len(layout.mask_fractions))
+        return max(1, BLOCK_BYTES // (4 * len(layout.bands) * planes * layout.size**2))
 
     def _layout(self, file: ProductFilePlan, provenance: tuple[PatchProvenance, ...]) -> ProductLayout:
         schema = self._rows.schema(file.tracts[0])
@@ -235,6 +243,9 @@ class Repackager:
             mask_planes=self._mask_planes,
             id_type=schema.field("target_id").type,
             carried=tables.carried_fields(schema),
+            n_noise=self._n_noise,
+            mask_fractions=self._fractions,
+            background=request.background,
             dataset_type=request.dataset_type,
             skymap=self._plan.skymap,
             request_id=request.request_id,
@@ -295,6 +306,12 @@ class Repackager:
                 columns[path] = read(plane)
         if "images/mask" in layout.columns:
             columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._mask_planes)
+        for kind, names in (
+            ("noise", tuple(map(str, range(layout.n_noise)))),
+            ("mask_fraction", layout.mask_fractions),
+        ):
+            if f"images/{kind}" in layout.columns:
+                columns[f"images/{kind}"] = _spread(read(kind), source.extra_planes[kind], names)
         if layout.psf_shape is not None and "images/psf" in layout.columns:
             columns["images/psf"] = _pad_kernels(read("psf"), layout.psf_shape)
         return columns
@@ -303,6 +320,17 @@ class Repackager:
 def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, name: str) -> np.ndarray:
     values = source.read(size, name, part)
     return values if keep.all() else values[keep]
+
+
+def _spread(planes: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Bring sets of planes to those that are wanted, by name."""
+    if tuple(names) == tuple(wanted):
+        return planes
+    shape = (*planes.shape[:2], len(wanted), *planes.shape[3:])
+    spread = np.full(shape, np.nan, dtype=planes.dtype)
+    for number, name in enumerate(names):
+        spread[:, :, wanted.index(name)] = planes[:, :, number]
+    return spread
 
 
 def _pad_kernels(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

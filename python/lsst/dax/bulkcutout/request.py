@@ -17,6 +17,7 @@ from pydantic import BeforeValidator
 
 from .errors import UserError, did_you_mean
 from .frame_names import sky_frame
+from .planes import BACKGROUND_NONE, BACKGROUND_STORED, DEFAULT_PLANES, PLANES
 from .request_checks import julian_year, path_or_uri, quoted, repository, several, text, whole_number
 from .request_file import read_mapping
 from .tables import HEALPIX_ORDER, in_band_order
@@ -41,12 +42,6 @@ SCHEMA_VERSION = 1
 
 MAX_SIZE_PIXELS = 2000
 """Largest side of a cutout."""
-
-PLANES = ("image", "variance", "mask", "psf")
-"""What can be delivered for a target."""
-
-DEFAULT_PLANES = ("image", "mask")
-"""What is delivered where the request does not say."""
 
 PARTITIONS = ("tract", "patch", "healpix")
 """What the files of a product can be partitioned by."""
@@ -187,6 +182,12 @@ def _check_planes(value: Any) -> Any:
     return tuple(plane for plane in PLANES if plane in planes)
 
 
+def _check_background(value: Any) -> str:
+    name = _check_background_name(value)
+    # The two words are those of this file, the names are the images' own.
+    return name.lower() if name.lower() in (BACKGROUND_STORED, BACKGROUND_NONE) else name
+
+
 def _check_partition(value: Any) -> Any:
     if value not in PARTITIONS:
         hint = did_you_mean(value, PARTITIONS) if isinstance(value, str) else ""
@@ -204,6 +205,10 @@ def _check_order(value: Any, info: pydantic.ValidationInfo) -> int | None:
 
 
 _whole_order = whole_number(0, MAX_HEALPIX_ORDER, unit="orders (nside is 2 to this power)")
+_check_background_name = text(
+    r"[A-Za-z0-9_][A-Za-z0-9_.+:/ -]*",
+    f"{BACKGROUND_STORED}, {BACKGROUND_NONE}, or the name of a background model of the images",
+)
 _check_column = text(r".+", "the name of a column of the catalog")
 _check_name = text(
     r"[A-Za-z0-9_][A-Za-z0-9_.+:@/-]*",
@@ -372,6 +377,10 @@ class CutoutRequest(_Part):
 
     planes: Annotated[tuple[str, ...], BeforeValidator(_check_planes)] = DEFAULT_PLANES
     """Planes to deliver: a list with at least image or mask."""
+
+    background: Annotated[str, BeforeValidator(_check_background)] = BACKGROUND_STORED
+    """Background model that is subtracted from the image plane: stored, none,
+    or the name of a model of the images."""
 
     partition: Partition = Partition()
     """How the product is split into files: a mapping."""

@@ -86,10 +86,13 @@ def answer_rows(
     delivered = good.any(axis=1)
     failed = ~delivered & (band_status == tables.BAND_READ_FAILED).any(axis=1)
     kind = np.where(delivered, 0, np.where(failed, 1, 2))
+    lost = f"The images of {place} are damaged at this position"
+    if source.unusable:
+        lost += f", or cannot be used: {' '.join(source.unusable)}".removesuffix(".")
     names = (tables.DELIVERED, tables.READ_FAILED, tables.NO_DATA)
     reasons = (
         None,
-        f"The images of {place} are damaged at this position.",
+        f"{lost}.",
         f"No pixel of the cutout has data in the images of {place}.",
     )
     # There are few sets of bands, whatever the number of rows.

@@ -22,6 +22,7 @@ from .errors import CorruptInputError
 from .extract import CutBlock
 
 if TYPE_CHECKING:
+    from .background_swap import BackgroundSwap
     from .readers import ImageReader
 
 __all__ = ("EVERYWHERE", "Neighbor", "Stitched", "find_shift", "stitch")
@@ -49,6 +50,9 @@ class Neighbor:
 
     shift: tuple[int, int] = (0, 0)
     """Its own pixels ``(y, x)`` less those of the home image."""
+
+    background: BackgroundSwap | None = None
+    """What is done to its background before it gives pixels."""
 
 
 @dataclasses.dataclass(frozen=True)

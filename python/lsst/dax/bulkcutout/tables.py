@@ -60,7 +60,7 @@ STATUS: Mapping[str, str] = MappingProxyType(
         OUTSIDE_FOOTPRINT: "The position lies outside the sky map or the part of it that has images.",
         NO_DATASET: "No image of the requested dataset type and bands covers the position.",
         NO_DATA: "Images cover the position, but no pixel of the cutout holds data in any band.",
-        READ_FAILED: "The images that cover the position are damaged and could not be read.",
+        READ_FAILED: "The images that cover the position are damaged, or lack what the request needs.",
         NOT_PROCESSED: "The job that was to cut this target did not finish; a restart may deliver it.",
         INVALID_POSITION: "The catalog gives no usable position in this row.",
         INVALID_SIZE: "The catalog gives no usable cutout size in this row.",

@@ -33,7 +33,8 @@ def top_up(campaign: Campaign, request_file: Path) -> int:
     request_file
         The request as it is now.  Its catalog may have more rows, it may name
         more bands; whatever has changed, a patch is cut again only if its
-        targets, images, bands or planes are no longer those of its cutouts.
+        targets, images, bands, planes or background are no longer those of
+        its cutouts.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def top_up(campaign: Campaign, request_file: Path) -> int:
     define_storage_class()
     with open_source(request.butler) as butler:
         plan, coverage = plan_campaign(campaign, request, butler)
-        registered = RegisteredOutputs(butler, campaign, plan, request.planes)
+        registered = RegisteredOutputs(butler, campaign, plan, request)
         kept = []
         for patch in coverage:
             output = outputs.get((patch.tract, patch.patch))

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..errors import CorruptInputError, UserError, did_you_mean
 from ..masks import ALIASES
+from ..planes import EXTRA_PLANES
 from ..psf_shift import pixel_and_rest, shift_kernel
 from ..tables import BAND_STATUS, MaskPlane
 
@@ -267,6 +268,60 @@ class Cutout:
             raise UserError(f"The masks have no plane {name}{hint}; the planes are {', '.join(bits)}.")
         return np.asarray((mask >> bits[known]) & 1 != 0)
 
+    @property
+    def mask_fraction_names(self) -> tuple[str, ...]:
+        """Names of the mask fractions; none if the product has none."""
+        if "meta/mask_fractions" not in self._reader:
+            return ()
+        return tuple(self._reader.read("meta/mask_fractions").tolist())
+
+    def noise(self, band: str) -> np.ndarray:
+        """Read the noise realizations.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        pixels
+            Shape ``(n, size, size)``, float32, nJy; NaN where there is no
+            data, and in a realization that the band's image does not have.
+        """
+        return self._plane("noise", "noise", band)
+
+    def mask_fraction(self, band: str, name: str | None = None) -> np.ndarray:
+        """Read what part of the inputs had a mask plane.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+        name
+            One of `mask_fraction_names`, in any case; all of them if `None`.
+
+        Returns
+        -------
+        pixels
+            Shape ``(n, size, size)``, or ``(size, size)`` of one name,
+            float32, from 0 to 1; NaN where that is not known.
+
+        Raises
+        ------
+        UserError
+            Raised if the product has no such mask fraction or band.
+        """
+        pixels = self._plane("mask_fraction", "mask_fraction", band)
+        if name is None:
+            return pixels
+        names = [known.casefold() for known in self.mask_fraction_names]
+        if name.casefold() not in names:
+            known = ", ".join(self.mask_fraction_names)
+            hint = did_you_mean(name, self.mask_fraction_names)
+            raise UserError(f"There is no mask fraction {name!r}{hint}: there are {known}.")
+        return np.asarray(pixels[names.index(name.casefold())])
+
     def psf(self, band: str, at: str = "cell") -> np.ndarray:
         """Read the PSF of the target's cell.
 
@@ -371,5 +426,6 @@ class Cutout:
             present = self._reader.names("images")
             if not any(plane in present for plane in ("flux", "variance", "mask", "psf")):
                 raise CorruptInputError(f"{self._reader.path} is damaged: it has no pixels at all.")
-            raise UserError(f"The product has no {name}: its request did not ask for it.")
+            missing = ", or its images have none" if name in ("psf", *EXTRA_PLANES) else ""
+            raise UserError(f"The product has no {name}: its request did not ask for it{missing}.")
         return self._value(path, number)

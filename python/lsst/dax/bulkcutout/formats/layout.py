@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..masks import mask_dtype
+from ..planes import BACKGROUND_STORED
 from ..tables import CARRIED_PREFIX, HEALPIX_ORDER, field_description, field_unit
 
 if TYPE_CHECKING:
@@ -80,8 +81,9 @@ class PatchProvenance:
     """UUID for each band of the product; empty text where there was none."""
 
     backgrounds: tuple[str, ...]
-    """Background model that the image of each band has subtracted; empty text
-    where there is no image, or it does not say."""
+    """Background model that is subtracted from the pixels of each band,
+    ``none`` if none is; empty text where there is no image, or it does not
+    say."""
 
     neighbors: tuple[NeighborInput, ...] = ()
     """Images of other patches that cutouts may be completed from."""
@@ -103,7 +105,7 @@ class ProductLayout:
     """The band axis of the campaign."""
 
     planes: tuple[str, ...]
-    """What was requested of image, variance, mask and psf."""
+    """What was requested of `planes.PLANES`."""
 
     psf_shape: tuple[int, int] | None
     """Shape ``(ky, kx)`` of the PSF kernels; `None` if the images have
@@ -120,6 +122,15 @@ class ProductLayout:
 
     dataset_type: str = ""
     """Dataset type of the images."""
+
+    n_noise: int = 0
+    """Number of noise realizations; 0 if the images have none."""
+
+    mask_fractions: tuple[str, ...] = ()
+    """Names of the mask fractions."""
+
+    background: str = BACKGROUND_STORED
+    """Background that was requested."""
 
     skymap: str = ""
     """Name of the sky map."""
@@ -158,6 +169,7 @@ class ProductLayout:
             "dataset_type": self.dataset_type,
             "skymap": self.skymap,
             "background": ",".join(backgrounds),
+            "background_requested": self.background,
             "healpix_nside_catalog": 1 << self.healpix_order,
             "healpix_ordering": "nested",
             "band_order": self.bands,
@@ -165,6 +177,8 @@ class ProductLayout:
         }
         if "psf" in self.planes and self.psf_shape is not None:
             meta["psf_shape"] = self.psf_shape
+        if "mask_fraction" in self.planes:
+            meta["mask_fractions"] = self.mask_fractions
         return meta
 
     @functools.cached_property
@@ -201,6 +215,14 @@ class ProductLayout:
             text = "Mask bits, named in meta/mask_planes; NO_DATA where no image reaches."
             dtype = mask_dtype(self.mask_planes).newbyteorder("<")
             columns.append(Column("images/mask", dtype, shape, "", text))
+        sets = (len(self.bands), self.n_noise, self.size, self.size)
+        if "noise" in self.planes and self.n_noise:
+            text = "Noise realizations of the image; NaN where there is none."
+            columns.append(Column("images/noise", _F4, sets, "nJy", text))
+        if "mask_fraction" in self.planes and self.mask_fractions:
+            sets = (len(self.bands), len(self.mask_fractions), self.size, self.size)
+            text = "Weight of the inputs with a mask plane, by meta/mask_fractions; NaN where not known."
+            columns.append(Column("images/mask_fraction", _F4, sets, "", text))
         if "psf" in self.planes and self.psf_shape is not None:
             text = "PSF kernel of the target's cell as stored, centre at [ky // 2, kx // 2]; NaN if missing."
             columns.append(Column("images/psf", _F4, (len(self.bands), *self.psf_shape), "", text))

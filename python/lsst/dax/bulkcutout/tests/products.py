@@ -28,7 +28,7 @@ from ..formats.hdf5 import HDF5Writer
 from ..formats.layout import PatchProvenance, ProductLayout
 from ..tables import MaskPlane, carried_fields, status_schema, target_schema, with_unit
 
-__all__ = ("PLANES", "SmallImage", "SmallProduct", "blank_columns", "seal")
+__all__ = ("MASK_FRACTIONS", "N_NOISE", "PLANES", "SmallImage", "SmallProduct", "blank_columns", "seal")
 
 PLANES = (
     MaskPlane("NO_DATA", 0, "No data was available for this pixel."),
@@ -37,6 +37,13 @@ PLANES = (
     MaskPlane("DETECTED", 7, "Pixel was part of a detected source."),
 )
 """Mask planes of the images and of the product."""
+
+N_NOISE = 6
+"""Noise realizations of the images of products with that plane; those of the
+first band have one less."""
+
+MASK_FRACTIONS = ("clipped", "odd", "rejected", "spotty")
+"""Mask fractions of the images of products with that plane."""
 
 _TRACT = 7
 _SCALE = 0.2 / 3600
@@ -78,6 +85,9 @@ class SmallImage:
     mask: np.ndarray
     """Bits as in `PLANES`."""
 
+    extra: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    """Planes of noise and mask fractions by the name of their HDU."""
+
     def cut(self, x: int, y: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Cut a box out, padded where it leaves the image.
 
@@ -101,6 +111,29 @@ class SmallImage:
                 image[here], variance[here] = self.image[there], self.variance[there]
                 mask[here] = self.mask[there]
         return image, variance, mask
+
+    def cut_extra(self, name: str, x: int, y: int, size: int) -> np.ndarray:
+        """Cut a box out of a plane of noise or mask fractions.
+
+        Parameters
+        ----------
+        name
+            Name of its HDU.
+        x, y
+            First pixel, tract pixels.
+        size
+            Side in pixels.
+
+        Returns
+        -------
+        pixels
+            Shape ``(size, size)``; NaN outside, and if there is no such plane.
+        """
+        if name not in self.extra:
+            return np.full((size, size), np.nan, dtype="f4")
+        wide = np.pad(self.extra[name], size, constant_values=np.nan)
+        row, column = y - self.y0 + size, x - self.x0 + size
+        return wide[row : row + size, column : column + size]
 
 
 @dataclasses.dataclass
@@ -200,10 +233,17 @@ class SmallProduct:
         # A missing cell, as cell coadds have them.
         image[40:50, 60:70] = variance[40:50, 60:70] = np.nan
         mask[40:50, 60:70] = 1
+        extra: dict[str, np.ndarray] = {}
+        if "noise" in self.planes:
+            n = N_NOISE - (band == self.bands[0])
+            extra |= {f"NOISE_REALIZATIONS/{k}": (image - (k + 1) * variance).astype("f4") for k in range(n)}
+        if "mask_fraction" in self.planes:
+            for k, name in enumerate(MASK_FRACTIONS):
+                extra[f"MASK_FRACTIONS/{name.upper()}"] = (variance / (5000.0 * (k + 1))).astype("f4")
         path = self.root / f"image_{patch}_{band}.fits"
         path.parent.mkdir(parents=True, exist_ok=True)
         small = SmallImage(
-            path, f"{patch:08x}-0000-4000-8000-{ord(band[0]):012x}", x0, y0, image, variance, mask
+            path, f"{patch:08x}-0000-4000-8000-{ord(band[0]):012x}", x0, y0, image, variance, mask, extra
         )
         small_header = self.wcs.deepcopy()
         small_header.wcs.crpix = (_CRPIX[0] + 1 - x0, _CRPIX[1] + 1 - y0)
@@ -211,11 +251,12 @@ class SmallProduct:
         header.update({"CTYPE1A": "LINEAR", "CTYPE2A": "LINEAR", "CRPIX1A": 1.0, "CRPIX2A": 1.0})
         header.update({"CRVAL1A": float(x0), "CRVAL2A": float(y0), "CUNIT1A": "PIXEL", "CUNIT2A": "PIXEL"})
         hdus = [astropy.io.fits.PrimaryHDU()]
-        for name, data, unit in (("IMAGE", image, "nJy"), ("MASK", mask, ""), ("VARIANCE", variance, "nJy2")):
+        contents = [("IMAGE", image, "nJy"), ("MASK", mask, ""), ("VARIANCE", variance, "nJy2")]
+        for name, data, unit in [*contents, *((name, data, None) for name, data in extra.items())]:
             own = header.copy()
             if unit:
                 own["BUNIT"] = unit
-            else:
+            elif name == "MASK":
                 for number, plane in enumerate(PLANES):
                     own[f"MSKN{number:04d}"] = plane.name
                     own[f"MSKM{number:04d}"] = 1 << plane.bit
@@ -298,6 +339,8 @@ class SmallProduct:
             bands=self.bands,
             planes=self.planes,
             psf_shape=(5, 7),
+            n_noise=N_NOISE if "noise" in self.planes else 0,
+            mask_fractions=MASK_FRACTIONS if "mask_fraction" in self.planes else (),
             mask_planes=PLANES,
             id_type=self._id_type,
             carried=carried_fields(target_schema(self._id_type, CARRIED)),
@@ -365,6 +408,16 @@ class SmallProduct:
                 for plane, values in planes:
                     if f"images/{plane}" in columns:
                         columns[f"images/{plane}"][here] = values
+                for kind, hdus in (
+                    ("noise", [f"NOISE_REALIZATIONS/{k}" for k in range(N_NOISE)]),
+                    ("mask_fraction", [f"MASK_FRACTIONS/{name.upper()}" for name in MASK_FRACTIONS]),
+                ):
+                    if f"images/{kind}" in columns:
+                        columns[f"images/{kind}"][here] = (
+                            [image.cut_extra(hdu, first_x, first_y, size) for hdu in hdus]
+                            if image
+                            else np.nan
+                        )
                 if pixels:
                     columns["images/valid_fraction"][here] = np.isfinite(pixels[0]).mean()
                 if "images/psf" in columns:
