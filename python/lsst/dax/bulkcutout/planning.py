@@ -113,7 +113,12 @@ def plan_campaign(
         return plan, find_neighbors(images, campaign, plan, coverage)
     shutil.rmtree(campaign.targets, ignore_errors=True)
     campaign.plan.unlink(missing_ok=True)
-    catalog = open_catalog(request.catalog, request.size, image_epoch=request.image_epoch)
+    catalog = open_catalog(
+        request.catalog,
+        request.size,
+        image_epoch=request.image_epoch,
+        find_objects=lambda name: SourceImages(butler, request).object_tables(name),
+    )
     found = discover(request, catalog, butler, campaign, progress=progress)
     probe = probe_images(butler, request, found.coverage)
     plan = Plan(

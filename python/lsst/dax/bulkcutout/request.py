@@ -280,6 +280,10 @@ class CatalogSpec(_Part):
     """Name of the column with the proper motion in declination; guessed by
     default."""
 
+    lookup: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
+    """Dataset type of tables with positions by identifier; by default object,
+    for a catalog without positions."""
+
     tract_column: _Column | None = None
     """Name of a column with the tract of each row; needs patch_column."""
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from lsst.daf.butler import Butler, DatasetRef, MissingCollectionError, MissingDatasetTypeError
 
+from .catalog import ObjectTables
 from .errors import UserError, did_you_mean
 from .locate import Locator, RingsLocator, agrees_with_records
 from .readers import ImageReader, open_image
@@ -192,6 +193,36 @@ class SourceImages:
             place = int(ref.dataId["tract"]), int(ref.dataId["patch"])
             found.setdefault(place, {})[str(ref.dataId["band"])] = ref
         return found
+
+    def object_tables(self, name: str) -> ObjectTables | None:
+        """Find tables that have positions by identifier.
+
+        Parameters
+        ----------
+        name
+            Their dataset type.
+
+        Returns
+        -------
+        tables
+            The tables; `None` if there are none with the dimensions skymap
+            and tract.
+        """
+        try:
+            dataset_type = self._butler.get_dataset_type(name)
+        except MissingDatasetTypeError:
+            return None
+        if set(dataset_type.dimensions.required) != {"skymap", "tract"}:
+            return None
+        refs = self._butler.query_datasets(
+            name,
+            collections=self._request.collections,
+            where=f"skymap = '{self._skymap}'",
+            limit=None,
+            explain=False,
+        )
+        files = {int(ref.dataId["tract"]): self._butler.getURI(ref) for ref in refs}
+        return ObjectTables(name, files) if files else None
 
     def coverage(self, target_files: Sequence[Path]) -> list[Coverage]:
         """Find the images of all patches that have targets.

@@ -42,18 +42,20 @@ class CatalogFile(Protocol):
     path: Path
     """The file."""
 
-    n_rows: int | None
-    """Number of rows; `None` where only reading the whole file tells."""
-
     schema: pa.Schema
     """All columns, with units and descriptions where the file has them.
     Names may occur twice."""
 
-    warnings: list[str]
-    """What the user should know about the file itself."""
-
     is_text: bool
     """Whether all values are text, of which types have to be found out."""
+
+    @property
+    def n_rows(self) -> int | None:
+        """Number of rows; `None` where only reading the whole file tells."""
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know about the file itself."""
 
     def scan(self, columns: Sequence[str], *, batch_rows: int) -> Iterator[Chunk]:
         """Read some columns.

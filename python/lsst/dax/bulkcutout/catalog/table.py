@@ -6,12 +6,11 @@
 
 from __future__ import annotations
 
-import math
+import dataclasses
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import UserError
 from ..request import CatalogSpec, SizeColumn
@@ -21,25 +20,30 @@ from .column_choice import ColumnChoice
 from .columns import choose_columns, choose_identifiers
 from .files import CatalogFile
 from .frames import ICRS
+from .lookup import FindObjects, LookedUpFile
 from .open_file import open_file
-from .position_columns import choose_positions
+from .position_columns import choose_positions, has_positions
+from .position_limits import PositionLimits
+from .positions import Positions
 from .rows import Carried, RowChecker
 from .text import unpacked
 
 __all__ = ("Catalog", "open_catalog")
 
+OBJECT_TABLES = "object"
+"""Dataset type of the tables that have positions by identifier."""
+
 BATCH_ROWS = 200_000
 """Rows that are looked at together."""
 
-FEW_ROWS = 10
-"""With fewer rows than this, nothing is guessed from their positions."""
 
-WIDE_DEG = 30.0
-"""Declinations over more than this belong to right ascensions over more than
-24 degrees, most likely."""
-
-
-def open_catalog(spec: CatalogSpec, size: int | SizeColumn, *, image_epoch: float | None = None) -> Catalog:
+def open_catalog(
+    spec: CatalogSpec,
+    size: int | SizeColumn,
+    *,
+    image_epoch: float | None = None,
+    find_objects: FindObjects | None = None,
+) -> Catalog:
     """Open a catalog and check what concerns all of it.
 
     Parameters
@@ -50,6 +54,9 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn, *, image_epoch: floa
         Size of all cutouts in pixels, or the column that has it.
     image_epoch
         Julian year of the images, if the request tells.
+    find_objects
+        Finds tables of the release where positions can be looked up; none
+        are without it.
 
     Returns
     -------
@@ -75,8 +82,10 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn, *, image_epoch: floa
     choice = ColumnChoice(file.path, file.schema)
     # Without a column of identifiers nothing else matters.
     choose_identifiers(spec, choice)
-    positions = choose_positions(spec, image_epoch, choice)
+    file, positions = _find_positions(file, spec, image_epoch, choice, find_objects)
     columns = choose_columns(spec, size, choice=choice, positions=positions.names)
+    if isinstance(file, LookedUpFile) and columns.tract is None:
+        columns = dataclasses.replace(columns, tract=file.columns[2], patch=file.columns[3])
     identifiers = IdCensus(file.path, file.schema.field(columns.id), is_text=file.is_text)
     sizes = SizeCensus(file.path, columns.size) if columns.size is not None else None
     carried = {name: CarriedCensus() for name in columns.carried} if file.is_text else {}
@@ -104,6 +113,35 @@ def open_catalog(spec: CatalogSpec, size: int | SizeColumn, *, image_epoch: floa
         carried={name: _carry(file.schema.field(name), carried.get(name)) for name in columns.carried},
     )
     return Catalog(file, checker, [*choice.warnings, *id_warnings])
+
+
+def _find_positions(
+    file: CatalogFile,
+    spec: CatalogSpec,
+    image_epoch: float | None,
+    choice: ColumnChoice,
+    find_objects: FindObjects | None,
+) -> tuple[CatalogFile, Positions]:
+    """Find positions in the catalog, or else by its identifiers."""
+    if spec.lookup is None and (find_objects is None or has_positions(spec, choice)):
+        return file, choose_positions(spec, image_epoch, choice)
+    name = spec.lookup or OBJECT_TABLES
+    tables = None if find_objects is None else find_objects(name)
+    if tables is not None:
+        looked_up = LookedUpFile(file, choose_identifiers(spec, choice), tables)
+        return looked_up, looked_up.positions()
+    if spec.lookup is None:
+        try:
+            return file, choose_positions(spec, image_epoch, choice)
+        except UserError as error:
+            raise UserError(
+                f"{error} Its identifiers could be looked up, but the collections have no tables {name!r} "
+                "(see catalog.lookup)."
+            ) from None
+    raise UserError(
+        f"Request field 'catalog.lookup': the collections have no tables {name!r} with the dimensions skymap "
+        "and tract."
+    )
 
 
 class Catalog:
@@ -170,7 +208,7 @@ class Catalog:
         UserError
             Raised if the file is damaged further on, or was changed.
         """
-        seen = _Positions(self._file.path)
+        seen = PositionLimits(self._file.path)
         positions = self._checker.positions
         positions.restart()
         n_without_tract = n_rows = 0
@@ -181,7 +219,8 @@ class Catalog:
             except pa.ArrowInvalid as error:
                 raise self._changed(f"row {chunk.start} and following: {error}") from error
             seen.see(rows)
-            n_without_tract += rows.column("tract").null_count
+            is_good = pc.is_null(rows.column("status"))
+            n_without_tract += rows.column("tract").filter(is_good).null_count
             n_rows += rows.num_rows
             for start in range(0, rows.num_rows, batch_rows):
                 yield rows.slice(start, batch_rows)
@@ -201,43 +240,6 @@ class Catalog:
             f"Catalog {self._file.path} was changed while it was read ({what}). Start again, and leave it "
             "alone meanwhile."
         )
-
-
-class _Positions:
-    """Tells whether positions look like radians or hours."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._n_rows = 0
-        self._ra = self._dec = (math.inf, -math.inf)
-
-    def see(self, rows: pa.RecordBatch) -> None:
-        """Look at the rows that nothing is wrong with."""
-        is_good = np.asarray(rows.column("status").is_null())
-        if not is_good.any():
-            return
-        ra = rows.column("ra").to_numpy(zero_copy_only=False)[is_good]
-        dec = rows.column("dec").to_numpy(zero_copy_only=False)[is_good]
-        self._n_rows += len(ra)
-        self._ra = (min(self._ra[0], ra.min()), max(self._ra[1], ra.max()))
-        self._dec = (min(self._dec[0], dec.min()), max(self._dec[1], dec.max()))
-
-    def warnings(self) -> list[str]:
-        """Tell it in words."""
-        if self._n_rows < FEW_ROWS:
-            return []
-        ra = f"right ascensions are from {self._ra[0]:.4f} to {self._ra[1]:.4f}"
-        dec = f"declinations from {self._dec[0]:.4f} to {self._dec[1]:.4f}"
-        if self._ra[1] <= 2 * math.pi and max(map(abs, self._dec)) <= math.pi / 2:
-            unit = "radians"
-        elif self._ra[1] <= 24 and self._dec[1] - self._dec[0] > WIDE_DEG:
-            unit = "hours"
-        else:
-            return []
-        return [
-            f"Catalog {self._path}: all {ra} and {dec}, as if they were in {unit}. They are taken for "
-            "degrees."
-        ]
 
 
 def _empty(file: CatalogFile) -> UserError:
