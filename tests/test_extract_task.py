@@ -409,6 +409,8 @@ class BigImage:
     background = None
     backgrounds: dict[str, object] = {}
     extra_planes = ("noise/0",)
+    unit = "nJy"
+    psf_note = ""
 
     def __enter__(self) -> BigImage:
         return self

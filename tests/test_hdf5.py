@@ -46,12 +46,13 @@ DMTN_326 = {
 """The layout of the technote's appendix."""
 
 BESIDE = {
-    "meta": "writer_version request_id dataset_type skymap background background_requested mask_planes",
+    "meta": "writer_version request_id dataset_type skymap background background_requested flux_unit"
+    " mask_planes",
     "catalog": "row tract patch fallback x y x_cutout y_cutout",
     "images": "band_present band_status valid_fraction center_valid psf_valid psf_cell inexact_psf_fraction"
     " n_cells n_patches stitched",
     "wcs": "crval crpix cd exact",
-    "provenance": "dataset_uuid background tract patch neighbors wcs",
+    "provenance": "dataset_uuid background unit psf_note tract patch neighbors wcs",
     "carried": "flux_r n_visits is_star note",
     "carried_null": "flux_r n_visits is_star note",
 }

@@ -59,6 +59,7 @@ LEVELS = {
     "background_swap": 2,
     "cutout_dataset": 2,
     "band_cut": 2,
+    "input_hdus": 2,
     "patch_cut": 2,
     "place": 2,
     "stitch": 2,

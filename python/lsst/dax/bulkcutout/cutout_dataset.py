@@ -91,6 +91,12 @@ class CutoutDatasetWriter:
     backgrounds
         For each band the name of the background model that is subtracted from
         its pixels, ``none`` if none is, ``""`` where the image does not say.
+    units
+        For each band the unit of the image, ``""`` where there is none; nJy
+        for all if not given.
+    psf_notes
+        For each band why there is no PSF, ``""`` where there is one; for no
+        band if not given.
     wcs
         For each band the projection of its image, absolute pixels; `None`
         where there is none. The first is that of the cutouts.
@@ -115,6 +121,8 @@ class CutoutDatasetWriter:
         mask_planes: Sequence[MaskPlane],
         inputs: Sequence[str],
         backgrounds: Sequence[str],
+        units: Sequence[str] = (),
+        psf_notes: Sequence[str] = (),
         wcs: Sequence[Wcs | None],
         neighbors: Sequence[NeighborInput] = (),
         background: str = BACKGROUND_STORED,
@@ -136,6 +144,8 @@ class CutoutDatasetWriter:
                 "mask_planes": json.dumps(planes),
                 "inputs": json.dumps(list(inputs)),
                 "backgrounds": json.dumps(list(backgrounds)),
+                "units": json.dumps(list(units)),
+                "psf_notes": json.dumps(list(psf_notes)),
                 "neighbors": json.dumps([dataclasses.astuple(each) for each in neighbors]),
                 "background": background,
                 "unusable": json.dumps(list(unusable)),
@@ -250,6 +260,8 @@ class CutoutDataset:
         self.mask_planes = tuple(MaskPlane(**plane) for plane in json.loads(attributes["mask_planes"]))
         self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
         self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
+        self.units: tuple[str, ...] = tuple(json.loads(attributes.get("units", "[]")))
+        self.psf_notes: tuple[str, ...] = tuple(json.loads(attributes.get("psf_notes", "[]")))
         self.neighbors = tuple(NeighborInput(*each) for each in json.loads(attributes["neighbors"]))
         self.background = str(attributes["background"])
         self.unusable: tuple[str, ...] = tuple(json.loads(attributes["unusable"]))

@@ -65,12 +65,13 @@ def data_card(directory: Path, manifest: Manifest) -> str:
     sections = [_head(manifest, files), _how_to_open(manifest, files), _rows(manifest), _files(files)]
     labels = ""
     if files:
+        absent = _psf_notes(directory, files) if "psf" in manifest.request.get("planes", ()) else []
         with HDF5Reader(directory / files[0].path) as reader:
             sections += [
-                _pixels(reader),
+                _pixels(reader, _units(directory, files)),
                 _background(directory, files),
                 _variance_and_mask(reader),
-                _psf(reader),
+                _psf(reader, absent),
                 _columns(reader),
             ]
             labels = " ".join(label for name in ("survey", "release") if (label := reader.meta(name)))
@@ -121,9 +122,37 @@ def _files(files: Sequence[ProductFile]) -> str:
     return _FILES.format(table=table)
 
 
-def _pixels(reader: HDF5Reader) -> str:
+def _units(directory: Path, files: Sequence[ProductFile]) -> list[str]:
+    """Units of image pixels in the product."""
+    units: set[str] = set()
+    for file in files:
+        with HDF5Reader(directory / file.path) as reader:
+            units.update(reader.meta("flux_unit").split(",") if "meta/flux_unit" in reader else ["nJy"])
+    return sorted(units)
+
+
+def _psf_notes(directory: Path, files: Sequence[ProductFile]) -> list[str]:
+    """Why images have no PSF, a sentence for each group of bands."""
+    bands_of: dict[str, set[str]] = {}
+    for file in files:
+        with HDF5Reader(directory / file.path) as reader:
+            if "provenance/psf_note" not in reader:
+                continue
+            for notes in reader.read("provenance/psf_note").tolist():
+                for band, note in zip(reader.read("meta/band_order").tolist(), notes, strict=True):
+                    if note:
+                        bands_of.setdefault(note, set()).add(band)
+    return [
+        f"PSF: absent, because {note} (bands {', '.join(sorted(bands))})."
+        for note, bands in sorted(bands_of.items())
+    ]
+
+
+def _pixels(reader: HDF5Reader, units: Sequence[str]) -> str:
     linear = "wcs/exact" in reader and not reader.read("wcs/exact").all()
+    unit = _NANOJANSKY if units == ["nJy"] else _OTHER_UNITS.format(units=", ".join(f"`{u}`" for u in units))
     return _PIXELS.format(
+        unit=unit,
         scale=float(reader.read("images/pixel_scale", (0, 0))) if reader.n_rows else 0.0,
         projection=_LINEAR_TERMS if linear else "",
     )
@@ -154,11 +183,12 @@ def _variance_and_mask(reader: HDF5Reader) -> str:
     return _VARIANCE + _MASK.format(table=_table(("plane", "bit", "meaning"), rows))
 
 
-def _psf(reader: HDF5Reader) -> str:
+def _psf(reader: HDF5Reader, absent: Sequence[str]) -> str:
     if "images/psf" not in reader:
-        return ""
+        return _NO_PSF.format(lines="".join(f"- {line}\n" for line in absent)) if absent else ""
     ky, kx = reader.read("meta/psf_shape").tolist()
-    return _PSF.format(ky=ky, kx=kx, center=f"[{ky // 2}, {kx // 2}]")
+    lines = "".join(f"\n- {line}" for line in absent) + "\n" * bool(absent)
+    return _PSF.format(ky=ky, kx=kx, center=f"[{ky // 2}, {kx // 2}]") + lines
 
 
 def _columns(reader: HDF5Reader) -> str:
@@ -245,7 +275,7 @@ all files; `sha256sum -c SHA256SUMS` checks them.
 _PIXELS = """\
 ## Pixels, units and projection
 
-- Images are in nJy. AB magnitudes are `31.4 - 2.5 * log10(flux)`: the zero point is 31.4.
+- {unit}
 - Pixels are {scale:.3g} arcsec wide and were never resampled: each value is that of the input image.
 - Arrays are indexed `[row, band, y, x]`; bands are in the order of `meta/band_order`.
 - Pixel positions are zero-based, whole numbers at the centres of pixels. The target lies at `x_cutout`,
@@ -257,6 +287,14 @@ _PIXELS = """\
 - `band_present` is false where there is no image in a band; a hole in an image is another matter, see
   `band_status`.
 """
+
+_NANOJANSKY = "Images are in nJy. AB magnitudes are `31.4 - 2.5 * log10(flux)`: the zero point is 31.4."
+
+_OTHER_UNITS = (
+    "Units of the images: {units}. Units other than nJy are those of the input, kept as they are because no "
+    "zero point is known; `provenance/unit` names that of each patch and band. AB magnitudes are "
+    "`31.4 - 2.5 * log10(flux)` where the unit is nJy, and nowhere else."
+)
 
 _LINEAR_TERMS = """
 - The images have another projection: where `wcs/exact` is false these are its linear terms at the target. The
@@ -273,8 +311,8 @@ on purpose.
 _VARIANCE = """\
 ## Variance and mask
 
-Variance is in nJy squared and holds no covariance. The pixels of a coadd are correlated, so the noise of a
-sum of pixels is larger than the variances tell.
+Variance is in the square of the image's unit and holds no covariance. The pixels of a coadd are correlated,
+so the noise of a sum of pixels is larger than the variances tell.
 """
 
 _MASK = """
@@ -283,6 +321,11 @@ some input image had it at this place, not that the value is bad. Bits differ fr
 names.
 
 {table}"""
+
+_NO_PSF = """\
+## PSF
+
+{lines}"""
 
 _PSF = """\
 ## PSF

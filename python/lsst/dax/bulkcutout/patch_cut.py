@@ -165,6 +165,8 @@ class PatchCut:
             mask_planes=self._mask_planes,
             inputs=[self._inputs.get(band, "") for band in self._bands],
             backgrounds=[self._swaps[band].subtracted if band in self._swaps else "" for band in self._bands],
+            units=[self._readers[band].unit if band in self._readers else "" for band in self._bands],
+            psf_notes=[self._readers[band].psf_note if band in self._readers else "" for band in self._bands],
             wcs=[self._readers[band].wcs if band in self._readers else None for band in self._bands],
             neighbors=[each.source for each in self._neighbors],
             background=self._background,
@@ -318,6 +320,11 @@ class PatchCut:
                 self.damage.append(
                     f"Band {band}: the image of patch {each.source.patch} has other pixels than that of the "
                     "targets' own patch, and cannot complete cutouts."
+                )
+            elif each.reader.unit != home.unit:
+                self.damage.append(
+                    f"Band {band}: the image of patch {each.source.patch} is in {each.reader.unit}, not in "
+                    f"{home.unit} as that of the targets' own patch, and cannot complete cutouts."
                 )
             else:
                 box = each.reader.bbox.shifted(-shift[0], -shift[1])

@@ -5,7 +5,7 @@
 """Compare pixels of a product with its input images.
 
 A second opinion: this module reads with h5py and astropy, does its own
-arithmetic, and imports nothing else of this package.
+arithmetic, and imports nothing of this package but its own `input_hdus`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ import astropy.wcs
 import astropy.wcs.utils
 import h5py
 import numpy as np
+
+from .input_hdus import find_planes, flux_of, mask_values
 
 __all__ = ("PixelComparison", "PixelFault", "compare_pixels")
 
@@ -128,15 +130,21 @@ class _InputImage:
     """An input image, as astropy reads it."""
 
     def __init__(self, hdus: astropy.io.fits.HDUList) -> None:
-        self._image, self._variance = hdus["IMAGE"], hdus["VARIANCE"]
-        self._masks = [hdu for hdu in hdus if hdu.name == "MASK"]
+        planes = find_planes(hdus)
+        self._image, self._variance = planes["IMAGE"], planes.get("VARIANCE")
+        masks = [hdu for hdu in hdus if hdu.name == "MASK"] or [planes.get("MASK")]
+        self._masks = [hdu for hdu in masks if hdu is not None and mask_values(hdu.header)]
         header = self._image.header
-        if header.get("BUNIT") != "nJy":
-            raise ValueError(f"its unit is {header.get('BUNIT')!r}, not nJy")
+        self.unit, self._factor = flux_of(hdus, header)
         self.wcs = astropy.wcs.WCS(header)
-        # The alternate WCS "A" tells where the file lies in the tract.
-        self.x0 = round(header["CRVAL1A"] - (header["CRPIX1A"] - 1))
-        self.y0 = round(header["CRVAL2A"] - (header["CRPIX2A"] - 1))
+        # The alternate WCS "A", or "LTV", tells where the file lies in the
+        # tract.
+        self.x0 = self.y0 = 0
+        if "CRVAL1A" in header:
+            self.x0 = round(header["CRVAL1A"] - (header["CRPIX1A"] - 1))
+            self.y0 = round(header["CRVAL2A"] - (header["CRPIX2A"] - 1))
+        elif "LTV1" in header:
+            self.x0, self.y0 = -round(header["LTV1"]), -round(header["LTV2"])
         self.ny, self.nx = self._image.shape
 
     def place(self, ra: float, dec: float) -> tuple[float, float]:
@@ -154,14 +162,15 @@ class _InputImage:
         floats = {}
         for name, hdu in (("flux", self._image), ("variance", self._variance)):
             floats[name] = np.full((size, size), np.nan, dtype=np.float32)
-            if here is not None:
-                floats[name][here] = hdu.section[there]
+            if here is not None and hdu is not None:
+                factor = self._factor if name == "flux" else self._factor**2
+                floats[name][here] = np.asarray(hdu.section[there]).astype(np.float64) * factor
         planes = {"NO_DATA": np.ones((size, size), dtype=bool)}
         if here is not None:
-            planes["NO_DATA"][here] = False
+            planes["NO_DATA"][here] = False if self._masks else np.isnan(floats["flux"][here])
         for hdu in self._masks:
             bits = hdu.section[there] if here is not None else None
-            for name, value in _mask_values(hdu.header).items():
+            for name, value in mask_values(hdu.header).items():
                 plane = planes.setdefault(name, np.zeros((size, size), dtype=bool))
                 if bits is not None:
                     plane[here] = (bits.astype(np.int64) & value) != 0
@@ -264,6 +273,9 @@ class _Target:
             message = f"say that the first pixel is {ours}, it should be ({first_x}, {first_y})"
             faults.append(self._fault("catalog/x_cutout and y_cutout", message, band))
         faults += self._compare_projection(band, image, first_x, first_y)
+        if (unit := self._unit(band)) != image.unit:
+            message = f"is {unit!r}, by the input image {image.unit!r}"
+            faults.append(self._fault("provenance/unit", message, band))
         floats, planes, has = image.cut(first_x, first_y, self._size)
         n_patches = n_home = int(has.any())
         for uuid in () if has.all() else self.neighbors(band):
@@ -322,6 +334,12 @@ class _Target:
         header["CRPIX2"] -= round(self._y - self._y_cutout)
         return astropy.wcs.WCS(header)
 
+    def _unit(self, band: int) -> str:
+        if "provenance/unit" not in self._file:
+            return "nJy"
+        texts = self._file["provenance/unit"][()][self._places(), band]
+        return str(texts[0].decode()) if len(texts) else ""
+
     def _places(self) -> np.ndarray:
         """Where the provenance of this row is."""
         tract, patch = self._file["catalog/tract"][self._index], self._file["catalog/patch"][self._index]
@@ -376,17 +394,6 @@ def _to_sky(wcs: astropy.wcs.WCS, pixels: np.ndarray) -> tuple[np.ndarray, np.nd
     lon, lat = world[:, wcs.wcs.lng], world[:, wcs.wcs.lat]
     sky = astropy.coordinates.SkyCoord(lon, lat, unit="deg", frame=_frame(wcs)).icrs
     return sky.ra.deg, sky.dec.deg
-
-
-def _mask_values(header: astropy.io.fits.Header) -> dict[str, int]:
-    """Value of each plane by name: lsst.images' cards, or afw's."""
-    values = {}
-    for key in header:
-        if key.startswith("MSKN"):
-            values[str(header[key])] = int(header[f"MSKM{key[4:]}"])
-        elif key.startswith("MP_"):
-            values[key[3:]] = 1 << int(header[key])
-    return values
 
 
 def _same_floats(ours: np.ndarray, expected: np.ndarray) -> np.ndarray:

@@ -91,7 +91,8 @@ class Repackager:
             sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
         )
         self._mask_planes = merge_mask_planes(list(dict.fromkeys(mask_tables)))
-        shapes = [shape for shape in psf_shapes if shape is not None]
+        # One pixel stands for no PSF at all.
+        shapes = [shape for shape in psf_shapes if shape is not None and shape != (1, 1)]
         self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None
 
     def source_key(self, file: ProductFilePlan) -> str:
@@ -184,6 +185,8 @@ class Repackager:
                         source.backgrounds,
                         source.neighbors,
                         source.wcs_cards,
+                        source.units,
+                        source.psf_notes,
                     )
             selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))

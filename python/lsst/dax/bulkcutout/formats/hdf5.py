@@ -173,6 +173,8 @@ class HDF5Writer:
         for name, texts in (
             ("dataset_uuid", [patch.dataset_uuids for patch in patches]),
             ("background", [patch.backgrounds for patch in patches]),
+            ("unit", [patch.units or ("nJy",) * shape[1] for patch in patches]),
+            ("psf_note", [patch.psf_notes or ("",) * shape[1] for patch in patches]),
             ("wcs", [patch.wcs or ("",) * shape[1] for patch in patches]),
         ):
             self._create_constant(f"provenance/{name}", np.array(texts, dtype=str).reshape(shape))

@@ -93,6 +93,14 @@ class PatchProvenance:
     pixels; empty text where the columns ``wcs`` say it, or there is no image.
     None at all if that is so for all bands."""
 
+    units: tuple[str, ...] = ()
+    """Unit of the image of each band; empty text where there is no image.
+    None at all if all are in nJy."""
+
+    psf_notes: tuple[str, ...] = ()
+    """Why the image of each band has no PSF, to follow "absent, because";
+    empty text where it has one. None at all if that is so for all bands."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ProductLayout:
@@ -170,6 +178,7 @@ class ProductLayout:
             "skymap": self.skymap,
             "background": ",".join(backgrounds),
             "background_requested": self.background,
+            "flux_unit": ",".join(self.flux_units),
             "healpix_nside_catalog": 1 << self.healpix_order,
             "healpix_ordering": "nested",
             "band_order": self.bands,
@@ -180,6 +189,12 @@ class ProductLayout:
         if "mask_fraction" in self.planes:
             meta["mask_fractions"] = self.mask_fractions
         return meta
+
+    @property
+    def flux_units(self) -> tuple[str, ...]:
+        """Units that image pixels of the file have, in order of name."""
+        units = {unit for patch in self.provenance for unit in patch.units or ("nJy",) if unit}
+        return tuple(sorted(units)) or ("nJy",)
 
     @functools.cached_property
     def columns(self) -> dict[str, Column]:
@@ -206,11 +221,15 @@ class ProductLayout:
     def _image_columns(self) -> list[Column]:
         shape = (len(self.bands), self.size, self.size)
         columns = [Column("images/band", None, (len(self.bands),), "", "Band.")]
+        unit, *others = self.flux_units
+        squared = "nJy2" if unit == "nJy" else f"({unit})2"
+        if others:
+            unit, squared = "see provenance/unit", "see provenance/unit, squared"
         if "image" in self.planes:
-            columns.append(Column("images/flux", _F4, shape, "nJy", "Image; NaN where there is no data."))
+            columns.append(Column("images/flux", _F4, shape, unit, "Image; NaN where there is no data."))
         if "variance" in self.planes:
             text = "Variance without covariance; NaN where there is no data."
-            columns.append(Column("images/variance", _F4, shape, "nJy2", text))
+            columns.append(Column("images/variance", _F4, shape, squared, text))
         if "mask" in self.planes:
             text = "Mask bits, named in meta/mask_planes; NO_DATA where no image reaches."
             dtype = mask_dtype(self.mask_planes).newbyteorder("<")

@@ -100,6 +100,10 @@ class ImageReader(Protocol):
         """Whether there are PSF kernels."""
 
     @property
+    def psf_note(self) -> str:
+        """Why there are no kernels ("absent, because"), or empty."""
+
+    @property
     def psf_shape(self) -> tuple[int, int]:
         """Rows and columns of a kernel."""
 

@@ -288,6 +288,7 @@ class CellCoaddReader:
     def _read_psf(self, node: PsfNode) -> None:
         self._psf = CellPsf(self._file.find(node.array.source), node)
         self.has_psf = True
+        self.psf_note = ""
         self.psf_shape: tuple[int, int] = self._psf.kernel_shape
         self.cell_shape: tuple[int, int] = self._psf.cell_shape
         self.n_cells: tuple[int, int] = self._psf.n_cells
