@@ -50,6 +50,7 @@ LEVELS = {
     "neighbors": 3,
     "source_images": 3,
     "tract_geometry": 3,
+    "tract_sizes": 3,
     "extract_task": 3,
     "quantum_graph_builder": 3,
     "planning": 3,

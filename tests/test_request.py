@@ -146,7 +146,8 @@ def test_all_wrong_fields_are_named_at_once() -> None:
 @pytest.mark.parametrize("size", [0, -3, 2001, 10**30, True, 64.0, "64", None, [64], {}, {"colum": "s"}])
 def test_size_that_makes_no_sense_is_refused_with_what_is_allowed(size: Any) -> None:
     message = refusal(changed(size=size))
-    assert "whole number of pixels from 1 to 2000, or {column: NAME}" in message
+    assert "whole number of pixels from 1 to 2000, {pixels: NUMBER}" in message
+    assert "or {column: NAME, unit: pixel or arcsec}" in message
 
 
 @pytest.mark.parametrize("size", [1, 2000])
@@ -341,10 +342,13 @@ requests = st.fixed_dictionaries(
             st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9_/]*", fullmatch=True), min_size=1, unique=True
         ),
         "dataset_type": st.sampled_from(["deep_coadd", "deepCoadd_calexp"]),
-        "size": st.integers(1, 2000) | st.fixed_dictionaries({"column": names}),
+        "size": st.integers(1, 200)
+        | st.fixed_dictionaries({"arcsec": st.floats(0.1, 100)})
+        | st.fixed_dictionaries({"column": names}, optional={"unit": st.sampled_from(["pixel", "arcsec"])}),
         "output": names,
     },
     optional={
+        "size_bins": st.lists(st.integers(200, 2000), min_size=1, max_size=20, unique=True),
         "bands": st.just("all") | st.lists(st.sampled_from("ugrizyn"), min_size=1, unique=True),
         "labels": st.fixed_dictionaries({}, optional={"survey": names, "release": names}),
         "planes": st.lists(st.sampled_from(["image", "mask", "psf"]), min_size=1).map(lambda p: [*p, "mask"]),

@@ -29,6 +29,8 @@ from .request import CutoutRequest
 from .source_images import Coverage, SourceImages
 from .spool import Spool, merged
 from .target_table import TargetTableWriter
+from .tract_geometry import TractGeometry
+from .tract_sizes import TractSizes
 
 __all__ = ("Discovery", "discover", "located_schema")
 
@@ -105,9 +107,12 @@ def discover(
         strays = [group for group in groups if group not in found]
         found |= find_fallbacks(strays, spool, locator, images, moved, refused)
         writer = TargetTableWriter(campaign.targets)
+        sizes = TractSizes(catalog.sizes, TractGeometry(images), refused)
         for place in sorted(found):
             own = (rows.drop_columns([GIVEN]) for rows in spool.read(place))
-            writer.write(*place, merged([own, moved.read(place)], "row"))
+            rows = sizes.settle(place[0], merged([own, moved.read(place)], "row"))
+            if not writer.write(*place, rows):
+                del found[place]
         written = writer.close()
     finally:
         spool.close()

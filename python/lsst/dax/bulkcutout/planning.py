@@ -116,6 +116,7 @@ def plan_campaign(
     catalog = open_catalog(
         request.catalog,
         request.size,
+        size_bins=request.size_bins or (),
         image_epoch=request.image_epoch,
         find_objects=lambda name: SourceImages(butler, request).object_tables(name),
     )

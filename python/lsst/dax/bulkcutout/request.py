@@ -32,6 +32,7 @@ __all__ = (
     "EpochColumn",
     "Labels",
     "Partition",
+    "SizeArcsec",
     "SizeColumn",
     "check_request",
     "load_request",
@@ -42,6 +43,9 @@ SCHEMA_VERSION = 1
 
 MAX_SIZE_PIXELS = 2000
 """Largest side of a cutout."""
+
+MOST_BINS = 20
+"""Largest number of ``size_bins``."""
 
 PARTITIONS = ("tract", "patch", "healpix")
 """What the files of a product can be partitioned by."""
@@ -140,12 +144,25 @@ def _explain(problem: Any) -> str:
 
 
 def _check_size(value: Any) -> Any:
-    allowed = f"must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}, or {{column: NAME}}"
+    allowed = (
+        f"must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}, {{pixels: NUMBER}}, "
+        "{arcsec: NUMBER}, or {column: NAME, unit: pixel or arcsec}"
+    )
+    if isinstance(value, SizeColumn | SizeArcsec):
+        return value
     if isinstance(value, dict):
-        if set(value) != {"column"}:
-            raise ValueError(allowed)
-        return SizeColumn(column=_check_column(value["column"]))
-    if isinstance(value, SizeColumn) or (type(value) is int and 1 <= value <= MAX_SIZE_PIXELS):
+        if set(value) == {"pixels"}:
+            value = value["pixels"]
+        elif set(value) == {"arcsec"}:
+            arcsec = value["arcsec"]
+            if type(arcsec) not in (int, float) or not 0 < arcsec < float("inf"):
+                raise ValueError(f"{allowed}; arcsec must be a number above 0")
+            return SizeArcsec(arcsec=float(arcsec))
+        elif "column" in value and set(value) <= {"column", "unit"}:
+            if value.get("unit") not in (None, "pixel", "arcsec"):
+                raise ValueError(f"{allowed}; {quoted(value['unit'])} is no unit that is known")
+            return SizeColumn(column=_check_column(value["column"]), unit=value.get("unit"))
+    if type(value) is int and 1 <= value <= MAX_SIZE_PIXELS:
         return value
     raise ValueError(allowed)
 
@@ -166,6 +183,23 @@ def _check_image_epoch(value: Any, info: pydantic.ValidationInfo) -> Any:
             "must tell, with catalog.epoch, when the images were taken: a Julian year, as in 2024.9"
         )
     return value if value is None else julian_year(value, "must be a Julian year, as in 2024.9")
+
+
+def _check_size_bins(value: Any, info: pydantic.ValidationInfo) -> Any:
+    allowed = f"must be a list of 1 to {MOST_BINS} different whole numbers from 1 to {MAX_SIZE_PIXELS}"
+    if value is None:
+        return value
+    if not isinstance(value, list | tuple) or not 1 <= len(value) <= MOST_BINS:
+        raise ValueError(f"{allowed}, as in [32, 64, 128, 256]")
+    for each in value:
+        if type(each) is not int or not 1 <= each <= MAX_SIZE_PIXELS:
+            raise ValueError(f"{allowed}; {quoted(each)} is not one")
+    if len(set(value)) < len(value):
+        raise ValueError(allowed)
+    size = info.data.get("size")
+    if isinstance(size, int) and size > max(value):
+        raise ValueError(f"the size of {size} pixels is larger than all of them: add a bin of {size} or more")
+    return tuple(sorted(value))
 
 
 def _check_bands(value: Any) -> Any:
@@ -231,11 +265,21 @@ class _Part(pydantic.BaseModel):
     model_config = pydantic.ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
+class SizeArcsec(_Part):
+    """One size on the sky for all cutouts."""
+
+    arcsec: float
+    """Side of the cutouts in arcsec, rounded up to whole pixels."""
+
+
 class SizeColumn(_Part):
     """Sizes that the catalog gives row by row."""
 
     column: _Column
-    """Name of the catalog's column with the size in pixels."""
+    """Name of the catalog's column with the sizes."""
+
+    unit: Literal["pixel", "arcsec"] | None = None
+    """Unit of the sizes; by default what the catalog states, else pixel."""
 
 
 class EpochColumn(_Part):
@@ -375,9 +419,12 @@ class CutoutRequest(_Part):
     bands: Annotated[tuple[str, ...] | Literal["all"], BeforeValidator(_check_bands)] = "all"
     """Bands: a list of names, or all.  A list is kept in ugrizy order."""
 
-    size: Annotated[int | SizeColumn, BeforeValidator(_check_size)]
-    """Side of the square cutouts: a whole number of pixels, or {column:
-    NAME}."""
+    size: Annotated[int | SizeArcsec | SizeColumn, BeforeValidator(_check_size)]
+    """Side of the square cutouts: a whole number of pixels, {arcsec: NUMBER},
+    or {column: NAME, unit: pixel or arcsec}."""
+
+    size_bins: Annotated[tuple[int, ...] | None, BeforeValidator(_check_size_bins)] = None
+    """Sizes in pixels that others are rounded up to: a list."""
 
     planes: Annotated[tuple[str, ...], BeforeValidator(_check_planes)] = DEFAULT_PLANES
     """Planes to deliver: a list with at least image or mask."""

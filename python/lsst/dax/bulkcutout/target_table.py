@@ -44,7 +44,7 @@ class TargetTableWriter:
         self._tracts: list[TractPlan] = []
         directory.mkdir(parents=True, exist_ok=True)
 
-    def write(self, tract: int, patch: int, rows: Iterable[pa.RecordBatch]) -> None:
+    def write(self, tract: int, patch: int, rows: Iterable[pa.RecordBatch]) -> int:
         """Write the targets of one patch.
 
         Parameters
@@ -53,22 +53,29 @@ class TargetTableWriter:
             Where the targets are; each pair comes once, in ascending order.
         rows
             The targets, in the order of the catalog.
+
+        Returns
+        -------
+        n_rows
+            Number of targets; a patch without any counts for nothing.
         """
         if tract != self._tract:
             self._finish_tract()
             self._tract = tract
-        self._patches += 1
         pending: list[pa.RecordBatch] = []
-        n_pending = 0
+        n_pending = n_rows = 0
         for batch in rows:
             # Rows of a patch may come in many small pieces; a row group each
             # would be slow to write and to read.
             pending.append(batch)
             n_pending += batch.num_rows
+            n_rows += batch.num_rows
             if n_pending >= ROW_GROUP_ROWS:
                 self._write_rows(pending)
                 pending, n_pending = [], 0
         self._write_rows(pending)
+        self._patches += n_rows > 0
+        return n_rows
 
     def close(self) -> tuple[TractPlan, ...]:
         """Finish the last file.

@@ -4,8 +4,8 @@
 
 """What must be known about whole columns before the first row is given out.
 
-Types of identifiers and of columns in text files, and the sizes that a
-catalog asks for: each census sees all values once and then tells.
+Types of identifiers and of columns in text files (and, in `sizes`, the sizes
+that a catalog asks for): each census sees all values once and then tells.
 """
 
 from __future__ import annotations
@@ -19,13 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UserError
-from ..request import MAX_SIZE_PIXELS
-from .text import TextCensus, numbers_from, to_bool, to_float, to_int, unpacked
+from .text import TextCensus, to_bool, to_float, to_int, unpacked
 
-__all__ = ("MOST_SIZES", "CarriedCensus", "Census", "IdCensus", "SizeCensus", "sizes_from")
-
-MOST_SIZES = 20
-"""Largest number of different sizes in one request."""
+__all__ = ("CarriedCensus", "Census", "IdCensus")
 
 Convert = Callable[[pa.Array], pa.Array]
 
@@ -193,69 +189,6 @@ class CarriedCensus:
             "bool": (pa.bool_(), to_bool),
             "string": (pa.string(), unpacked),
         }[self._text.kind]
-
-
-class SizeCensus:
-    """Counts the different sizes that a catalog asks for.
-
-    Parameters
-    ----------
-    path
-        The catalog, for messages.
-    name
-        The column with the sizes.
-    """
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._where = f"Catalog {path}, column {name}"
-        self._seen = np.zeros(MAX_SIZE_PIXELS + 1, dtype=bool)
-
-    def see(self, values: pa.Array, *, start: int) -> None:
-        """Look at some rows.
-
-        Parameters
-        ----------
-        values
-            Values of the column.
-        start
-            Not used.
-        """
-        self._seen[sizes_from(values)] = True
-
-    def check(self) -> None:
-        """Make sure that there are not too many sizes.
-
-        Raises
-        ------
-        UserError
-            Raised if there are more than `MOST_SIZES`.
-        """
-        n_sizes = int(np.count_nonzero(self._seen[1:]))
-        if n_sizes > MOST_SIZES:
-            raise UserError(
-                f"{self._where} asks for {n_sizes} different sizes; at most {MOST_SIZES} are allowed in one "
-                "request. Round the sizes up to fewer values."
-            )
-
-
-def sizes_from(values: pa.Array) -> np.ndarray:
-    """Read sizes of cutouts.
-
-    Parameters
-    ----------
-    values
-        Numbers or strings, with nulls.
-
-    Returns
-    -------
-    sizes
-        Pixels, int32; 0 where there is no whole number from 1 to
-        `MAX_SIZE_PIXELS`.
-    """
-    sizes = numbers_from(values).to_numpy(zero_copy_only=False)
-    with np.errstate(invalid="ignore"):
-        is_good = (sizes >= 1) & (sizes <= MAX_SIZE_PIXELS) & (sizes == np.floor(sizes))
-    return np.where(is_good, sizes, 0).astype(np.int32)
 
 
 def _ints_from(numbers: pa.Array) -> pa.Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from ..request import CatalogSpec, SizeColumn
+from ..request import CatalogSpec, SizeArcsec, SizeColumn
 from .column_choice import ColumnChoice
 
 __all__ = ("Columns", "choose_columns", "choose_identifiers")
@@ -26,7 +26,7 @@ class Columns:
     """Right ascension and declination, and what else positions need."""
 
     size: str | None
-    """Size of the cutout in pixels; `None` if all have the same."""
+    """Size of the cutout; `None` if all have the same."""
 
     tract: str | None
     """Tract, if the catalog tells."""
@@ -45,7 +45,7 @@ class Columns:
 
 
 def choose_columns(
-    spec: CatalogSpec, size: int | SizeColumn, *, choice: ColumnChoice, positions: Sequence[str]
+    spec: CatalogSpec, size: int | SizeArcsec | SizeColumn, *, choice: ColumnChoice, positions: Sequence[str]
 ) -> Columns:
     """Find the columns to read.
 

@@ -12,15 +12,18 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pyarrow as pa
 
-from ..request import MAX_SIZE_PIXELS
 from ..tables import INVALID_ID, INVALID_POSITION, INVALID_SIZE, refusal_schema
-from .census import Convert, sizes_from
+from .census import Convert
 from .columns import Columns
 from .files import Chunk
 from .positions import Positions
+from .sizes import SizeRule
 from .text import numbers_from, shown
 
-__all__ = ("Carried", "RowChecker")
+__all__ = ("SIZE_ARCSEC", "Carried", "RowChecker")
+
+SIZE_ARCSEC = "size_arcsec"
+"""Column with sizes that are not known in pixels before the tract is."""
 
 Carried = tuple[pa.Field, Convert]
 """A carried column and what brings its values to the type of the field."""
@@ -40,8 +43,8 @@ class RowChecker:
     positions: Positions
     """Where positions are, and how they become ICRS."""
 
-    size_pixels: int | None
-    """Size of all cutouts; `None` if a column tells."""
+    sizes: SizeRule
+    """How sizes become pixels."""
 
     id_type: pa.DataType
     """Type of the identifiers."""
@@ -53,10 +56,15 @@ class RowChecker:
     """By name, the carried columns and what brings them to their types."""
 
     schema: pa.Schema = dataclasses.field(init=False)
-    """Columns of the rows that are given out."""
+    """Columns of the rows that are given out.  Where sizes are in arcsec,
+    ``size_pixels`` is null, and what is asked for is in `SIZE_ARCSEC`."""
 
     def __post_init__(self) -> None:
-        self.schema = refusal_schema(self.id_type, [field for field, _ in self.carried.values()])
+        schema = refusal_schema(self.id_type, [field for field, _ in self.carried.values()])
+        if self.sizes.needs_scale:
+            after = 1 + schema.get_field_index("size_pixels")
+            schema = schema.insert(after, pa.field(SIZE_ARCSEC, pa.float64()))
+        self.schema = schema
 
     def check(self, chunk: Chunk) -> pa.RecordBatch:
         """Check some rows.
@@ -75,7 +83,9 @@ class RowChecker:
         columns = self.columns
         places = self.positions.read(chunk)
         identifiers = self.convert_id(chunk.columns[columns.id])
-        sizes, bad_size = self._sizes(chunk)
+        asked = self.sizes.asked(chunk.columns.get(columns.size or ""), chunk.n_rows)
+        sizes = np.zeros(len(asked), dtype=np.int32) if self.sizes.needs_scale else self.sizes.pixels(asked)
+        bad_size = ~self.sizes.is_size(asked) if self.sizes.needs_scale else sizes == 0
         bad_id = np.asarray(identifiers.is_null())
         verdict = _Verdict(chunk)
         # The first that is wrong gives the status.
@@ -86,14 +96,15 @@ class RowChecker:
         )
         verdict.refuse(places.is_bad, INVALID_POSITION, lambda bad: places.problems(bad, start=chunk.start))
         if columns.size is not None:
-            verdict.refuse(bad_size, INVALID_SIZE, lambda bad: self._bad_sizes(chunk, bad))
+            verdict.refuse(bad_size, INVALID_SIZE, lambda bad: self._bad_sizes(chunk, asked, bad))
         status, reason = verdict.result()
         arrays = [
             pa.array(np.arange(chunk.start, chunk.start + chunk.n_rows)),
             identifiers,
             places.ra,
             places.dec,
-            pa.array(sizes, mask=bad_size),
+            pa.array(sizes, mask=sizes == 0),
+            *([pa.array(asked, mask=bad_size)] if self.sizes.needs_scale else []),
             self._whole_numbers(chunk, columns.tract),
             self._whole_numbers(chunk, columns.patch),
             *(convert(chunk.columns[name]) for name, (_, convert) in self.carried.items()),
@@ -102,18 +113,12 @@ class RowChecker:
         ]
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
-    def _sizes(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray]:
-        if self.columns.size is None:
-            sizes = np.full(chunk.n_rows, self.size_pixels, dtype=np.int32)
-        else:
-            sizes = sizes_from(chunk.columns[self.columns.size])
-        return sizes, sizes == 0
-
-    def _bad_sizes(self, chunk: Chunk, bad: np.ndarray) -> list[str]:
-        name = self.columns.size or ""
+    def _bad_sizes(self, chunk: Chunk, asked: np.ndarray, bad: np.ndarray) -> list[str]:
+        name = self.sizes.column
+        given = shown(chunk.columns[name], bad)
         return [
-            f"{name} in row {row} is {given}: must be a whole number of pixels from 1 to {MAX_SIZE_PIXELS}."
-            for row, given in zip((bad + chunk.start).tolist(), shown(chunk.columns[name], bad), strict=True)
+            f"{name} in row {row} is {value}: {self.sizes.problem(size)}."
+            for row, value, size in zip((bad + chunk.start).tolist(), given, asked[bad].tolist(), strict=True)
         ]
 
     def _whole_numbers(self, chunk: Chunk, name: str | None) -> pa.Array:

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import UserError
-from ..request import CatalogSpec, SizeColumn
+from ..request import CatalogSpec, SizeArcsec, SizeColumn
 from ..tables import field_description, field_unit, with_unit
-from .census import CarriedCensus, Census, IdCensus, SizeCensus
+from .census import CarriedCensus, Census, IdCensus
 from .column_choice import ColumnChoice
 from .columns import choose_columns, choose_identifiers
 from .files import CatalogFile
@@ -26,6 +26,7 @@ from .position_columns import choose_positions, has_positions
 from .position_limits import PositionLimits
 from .positions import Positions
 from .rows import Carried, RowChecker
+from .sizes import SizeCensus, SizeRule, choose_sizes
 from .text import unpacked
 
 __all__ = ("Catalog", "open_catalog")
@@ -39,8 +40,9 @@ BATCH_ROWS = 200_000
 
 def open_catalog(
     spec: CatalogSpec,
-    size: int | SizeColumn,
+    size: int | SizeArcsec | SizeColumn,
     *,
+    size_bins: tuple[int, ...] = (),
     image_epoch: float | None = None,
     find_objects: FindObjects | None = None,
 ) -> Catalog:
@@ -51,7 +53,9 @@ def open_catalog(
     spec
         Which file, and which columns of it.
     size
-        Size of all cutouts in pixels, or the column that has it.
+        Size of all cutouts, or the column that has it.
+    size_bins
+        Sizes that others are rounded up to.
     image_epoch
         Julian year of the images, if the request tells.
     find_objects
@@ -87,7 +91,9 @@ def open_catalog(
     if isinstance(file, LookedUpFile) and columns.tract is None:
         columns = dataclasses.replace(columns, tract=file.columns[2], patch=file.columns[3])
     identifiers = IdCensus(file.path, file.schema.field(columns.id), is_text=file.is_text)
-    sizes = SizeCensus(file.path, columns.size) if columns.size is not None else None
+    rule, size_warnings = choose_sizes(size, size_bins, path=file.path, schema=file.schema)
+    counted = columns.size is not None and not rule.needs_scale
+    sizes = SizeCensus(file.path, rule) if counted else None
     carried = {name: CarriedCensus() for name in columns.carried} if file.is_text else {}
     questions: list[tuple[str, Census]] = [*carried.items()]
     if identifiers.is_needed:
@@ -107,12 +113,12 @@ def open_catalog(
     checker = RowChecker(
         columns=columns,
         positions=positions,
-        size_pixels=None if isinstance(size, SizeColumn) else size,
+        sizes=rule,
         id_type=id_type,
         convert_id=convert_id,
         carried={name: _carry(file.schema.field(name), carried.get(name)) for name in columns.carried},
     )
-    return Catalog(file, checker, [*choice.warnings, *id_warnings])
+    return Catalog(file, checker, [*choice.warnings, *size_warnings, *id_warnings])
 
 
 def _find_positions(
@@ -182,6 +188,11 @@ class Catalog:
     def schema(self) -> pa.Schema:
         """Columns of the rows: those of `tables.refusal_schema`."""
         return self._checker.schema
+
+    @property
+    def sizes(self) -> SizeRule:
+        """How sizes become pixels."""
+        return self._checker.sizes
 
     @property
     def warnings(self) -> list[str]:
