@@ -43,6 +43,8 @@ class RepositoryWriter:
         The images to come.
     dataset_type, collection
         Names.
+    storage_class
+        Storage class of the dataset type.
     """
 
     def __init__(
@@ -53,13 +55,17 @@ class RepositoryWriter:
         keys: Sequence[ImageKey],
         dataset_type: str = "deep_coadd",
         collection: str = "coadds",
+        storage_class: str = "CellCoadd",
     ) -> None:
         Butler.makeRepo(str(root))
         self.run = f"{collection}/run"
         self._butler = Butler.from_config(str(root), writeable=True, run=self.run)
         _insert_dimensions(self._butler, layout, bands)
         self._type = DatasetType(
-            dataset_type, ("skymap", "tract", "patch", "band"), "CellCoadd", universe=self._butler.dimensions
+            dataset_type,
+            ("skymap", "tract", "patch", "band"),
+            storage_class,
+            universe=self._butler.dimensions,
         )
         self._butler.registry.registerDatasetType(self._type)
         self._butler.registry.registerCollection(collection, CollectionType.CHAINED)
@@ -87,20 +93,26 @@ class RepositoryWriter:
         """
         return ButlerInfo(dataset=self.refs[key].to_simple()).model_dump_json()
 
-    def ingest(self, files: Mapping[ImageKey, Path]) -> dict[ImageKey, Path]:
+    def ingest(self, files: Mapping[ImageKey, Path], formatter: str | None = None) -> dict[ImageKey, Path]:
         """Move files into the repository.
 
         Parameters
         ----------
         files
             The files of all images.
+        formatter
+            Class that is recorded as the one that reads them; that of the
+            storage class if not given.
 
         Returns
         -------
         paths
             Where they are now.
         """
-        datasets = [FileDataset(path=str(path), refs=[self.refs[key]]) for key, path in files.items()]
+        datasets = [
+            FileDataset(path=str(path), refs=[self.refs[key]], formatter=formatter)
+            for key, path in files.items()
+        ]
         self._butler.ingest(*datasets, transfer="move")
         return {key: Path(self._butler.getURI(self.refs[key]).ospath) for key in files}
 
