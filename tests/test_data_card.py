@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 
 import h5py
+import numpy as np
 import pytest
 
 from lsst.dax.bulkcutout.data_card import data_card, write_data_card
@@ -111,3 +112,49 @@ def test_absent_planes_are_not_described(tmp_path: Path) -> None:
     assert "images/variance" not in card
     assert "## PSF" not in card
     assert "| plane |" not in card
+    assert "Noise" not in card
+
+
+def test_noise_and_mask_fractions_are_described_where_they_were_asked_for(tmp_path: Path) -> None:
+    """One image of i is made not to have them."""
+    product = SmallProduct(tmp_path, planes=("image", "noise", "mask_fraction")).make()
+    card = data_card(product.out, read_manifest(product.out))
+    assert "`images/noise` holds 6 noise realizations: pictures of the noise alone, in nJy.\n" in card
+    assert "(`clipped`, `odd`, `rejected`, `spotty`), the weight of the inputs" in card
+    assert "have none" not in card
+    with h5py.File(next(product.out.glob("size=16/*")), "r+") as file:
+        (place,) = np.argwhere(file["provenance/extra_planes"][:, 2] != b"")
+        file["provenance/extra_planes"][int(place[0]), 2] = b"mask_fraction/odd"
+    card = data_card(product.out, read_manifest(product.out))
+    assert "in nJy. Some or all images in i have none: it is NaN there.\n" in card
+    assert card.count("have none") == 1
+
+
+def test_planes_that_no_image_has_are_said_to_be_missing(tmp_path: Path) -> None:
+    product = SmallProduct(tmp_path, planes=("image",)).make()
+    manifest = read_manifest(product.out)
+    manifest = manifest.model_copy(update={"request": {**manifest.request, "planes": ["image", "noise"]}})
+    with h5py.File(next(product.out.glob("size=16/*")), "r+") as file:
+        file["provenance/extra_planes"] = np.full((2, 3), b"", dtype="S1")
+    assert "- `noise` was asked for, but none of the input images has it.\n" in data_card(
+        product.out, manifest
+    )
+
+
+@pytest.mark.parametrize(
+    ("state", "requested", "said"),
+    [
+        ("none", "none", "none of the background models of the input images is subtracted."),
+        ("pretty", "Pretty", "the background model `pretty` has been subtracted."),
+    ],
+)
+def test_background_that_is_not_the_stored_one_is_said(
+    tmp_path: Path, state: str, requested: str, said: str
+) -> None:
+    product = SmallProduct(tmp_path).make()
+    with h5py.File(next(product.out.glob("size=16/*")), "r+") as file:
+        for name, text in (("background", state), ("background_requested", requested)):
+            del file[f"meta/{name}"]
+            file[f"meta/{name}"] = text
+    card = data_card(product.out, read_manifest(product.out))
+    assert f"- All files: {said}\n- The request asked for `{requested}`" in card

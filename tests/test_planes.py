@@ -135,6 +135,14 @@ def test_all_planes_are_those_of_the_images(repo: SkyRepository, catalog: Path, 
     assert compared == {(0, "g"), (0, "r"), (1, "g"), (1, "r"), (2, "g")}
     (warning,) = read_manifest(tmp_path / "out").execution["warnings"][-1:]
     assert "'mask_fraction'" in warning and "in r have none" in warning
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "holds 3 noise realizations: pictures of the noise alone, in nJy. Some or all images in r" in card
+    for path in (tmp_path / "out").glob("size=*/*.hdf5"):
+        with h5py.File(path) as file:
+            there = file["provenance/extra_planes"].asstr()[()].tolist()
+        fractions = "mask_fraction/rejected"
+        assert there[0] == [f"noise/0,{fractions}", ""]
+        assert there[1][1] == f"noise/0,noise/1,{fractions},mask_fraction/clipped" and there[2][1] == ""
     with open_cutouts(tmp_path / "out") as cutouts:
         with pytest.raises(UserError, match=r"mask fraction 'rejectd' \(did you mean 'rejected'\?\)"):
             cutouts[0].mask_fraction("g", "rejectd")
@@ -256,6 +264,7 @@ def test_planes_that_no_image_has_are_left_out_with_a_warning(
     assert warning in " ".join(read_manifest(tmp_path / "out").execution["warnings"])
     with open_cutouts(tmp_path / "out") as cutouts:
         assert np.isfinite(cutouts[0].image("r")).any()
+        assert "`noise` was asked for, but none" in (tmp_path / "out" / "README.md").read_text()
         with pytest.raises(UserError, match="no noise: .* or its images have none"):
             cutouts[0].noise("r")
 

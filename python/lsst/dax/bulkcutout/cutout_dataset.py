@@ -109,6 +109,8 @@ class CutoutDatasetWriter:
     extra_planes
         Names of the planes of ``noise`` and ``mask_fraction``, of those that
         are wanted.
+    extra_of_band
+        For each band those that its own image has, such as ``noise/0``.
     """
 
     def __init__(
@@ -128,6 +130,7 @@ class CutoutDatasetWriter:
         background: str = BACKGROUND_STORED,
         unusable: Sequence[str] = (),
         extra_planes: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        extra_of_band: Sequence[Sequence[str]] = (),
     ) -> None:
         self._n_bands = len(bands)
         self._extra = {kind: tuple(names) for kind, names in extra_planes.items()}
@@ -150,6 +153,7 @@ class CutoutDatasetWriter:
                 "background": background,
                 "unusable": json.dumps(list(unusable)),
                 "extra_planes": json.dumps(self._extra),
+                "extra_of_band": json.dumps([list(each) for each in extra_of_band or [[]] * self._n_bands]),
                 "wcs": json.dumps([None if one is None else one.cards for one in wcs]),
                 **_terms(next((one for one in wcs if one is not None), None)),
             }
@@ -268,6 +272,7 @@ class CutoutDataset:
         self.extra_planes: dict[str, tuple[str, ...]] = {
             kind: tuple(names) for kind, names in json.loads(attributes["extra_planes"]).items()
         }
+        self.extra_of_band = tuple(tuple(each) for each in json.loads(attributes["extra_of_band"]))
         self.wcs: Wcs | None
         """Projection of the cutouts, absolute pixels; `None` where no image
         could be opened."""

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from .campaign import write_atomically
 from .formats.hdf5_reader import HDF5Reader
 from .formats.layout import SCHEMA_VERSION
 from .manifest import STATUS_NAME, Manifest, ProductFile
+from .planes import BACKGROUND_NONE, BACKGROUND_STORED, EXTRA_PLANES, PLANES
 from .tables import DELIVERED, STATUS, field_description, field_unit
 
 __all__ = ("CARD_NAME", "data_card", "write_data_card")
@@ -71,6 +73,7 @@ def data_card(directory: Path, manifest: Manifest) -> str:
                 _pixels(reader, _units(directory, files)),
                 _background(directory, files),
                 _variance_and_mask(reader),
+                _extra_planes(directory, files, manifest),
                 _psf(reader, absent),
                 _columns(reader),
             ]
@@ -98,7 +101,7 @@ def _how_to_open(manifest: Manifest, files: Sequence[ProductFile]) -> str:
     if not files:
         return _HOW_TO_OPEN.format(last="print(len(cutouts))", plainly="")
     planes = manifest.request.get("planes", ())
-    plane = next((plane for plane in planes if plane in ("image", "variance", "mask", "psf")), "image")
+    plane = next((plane for plane in planes if plane in PLANES), "image")
     last = f'print(cutouts[0].{plane}("{manifest.bands[0]}"), cutouts[0].wcs)'
     return _HOW_TO_OPEN.format(last=last, plainly=_PLAINLY.format(path=files[0].path))
 
@@ -160,20 +163,56 @@ def _pixels(reader: HDF5Reader, units: Sequence[str]) -> str:
 
 def _background(directory: Path, files: Sequence[ProductFile]) -> str:
     states: dict[str, list[str]] = {}
+    requested = BACKGROUND_STORED
     for file in files:
         with HDF5Reader(directory / file.path) as reader:
             states.setdefault(reader.meta("background"), []).append(file.path)
+            if "meta/background_requested" in reader:
+                requested = reader.meta("background_requested")
     lines = []
     for state, paths in sorted(states.items()):
         where = "All files" if len(states) == 1 else ", ".join(f"`{path}`" for path in paths)
         if not state:
             said = "the input images do not say which background model was subtracted."
         elif "," in state:
-            said = f"the input images differ: models {state.replace(',', ', ')} have been subtracted."
+            said = f"the input images differ: subtracted are {state.replace(',', ', ')}."
+        elif state == BACKGROUND_NONE:
+            said = "none of the background models of the input images is subtracted."
         else:
             said = f"the background model `{state}` has been subtracted."
         lines.append(f"- {where}: {said}\n")
+    if requested != BACKGROUND_STORED:
+        lines.append(_NOT_STORED.format(requested=requested))
     return _BACKGROUND.format(lines="".join(lines))
+
+
+def _extra_planes(directory: Path, files: Sequence[ProductFile], manifest: Manifest) -> str:
+    """Noise and mask fractions, and where the images have none."""
+    kinds = [kind for kind in EXTRA_PLANES if kind in manifest.request.get("planes", ())]
+    without: dict[str, set[str]] = {kind: set() for kind in kinds}
+    numbers: dict[str, int] = {}
+    names = ""
+    for file in files if kinds else ():
+        with HDF5Reader(directory / file.path) as reader:
+            there = reader.read("provenance/extra_planes")
+            images = reader.read("provenance/dataset_uuid") != ""
+            for kind in kinds:
+                has = np.char.find(np.char.add(",", there.astype(str)), f",{kind}/") >= 0
+                lacks = (images & ~has).any(axis=0)
+                without[kind] |= {band for band, lack in zip(reader.bands, lacks, strict=True) if lack}
+                if f"images/{kind}" in reader:
+                    numbers[kind] = reader.kind(f"images/{kind}")[1][2]
+            if "meta/mask_fractions" in reader:
+                names = ", ".join(f"`{name}`" for name in reader.read("meta/mask_fractions").tolist())
+    lines = []
+    for kind in kinds:
+        if kind not in numbers:
+            lines.append(f"- `{kind}` was asked for, but none of the input images has it.\n")
+            continue
+        bands = ", ".join(band for band in manifest.bands if band in without[kind])
+        lacking = f" Some or all images in {bands} have none: it is NaN there." if bands else ""
+        lines.append(_EXTRA_PLANES[kind].format(n=numbers[kind], names=names) + lacking + "\n")
+    return "## Noise and mask fractions\n\n" + "".join(lines) if lines else ""
 
 
 def _variance_and_mask(reader: HDF5Reader) -> str:
@@ -307,6 +346,19 @@ _BACKGROUND = """\
 `provenance/background` says it for each patch and band. Rubin's model `object` oversubtracts extended light
 on purpose.
 """
+
+_NOT_STORED = """\
+- The request asked for `{requested}`: these are not the pixels of the files, but those with the background
+  models that are in the files taken out or put in.
+"""
+
+_EXTRA_PLANES = {
+    "noise": "- `images/noise` holds {n} noise realizations: pictures of the noise alone, in nJy.",
+    "mask_fraction": (
+        "- `images/mask_fraction` holds, in the order of `meta/mask_fractions` ({names}), the weight of the "
+        "inputs that had that mask plane."
+    ),
+}
 
 _VARIANCE = """\
 ## Variance and mask

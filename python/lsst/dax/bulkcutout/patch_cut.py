@@ -172,6 +172,12 @@ class PatchCut:
             background=self._background,
             unusable=self._unusable,
             extra_planes=self._extra,
+            extra_of_band=[
+                [name for name in self._readers[band].extra_planes if name.partition("/")[0] in self._extra]
+                if band in self._swaps
+                else []
+                for band in self._bands
+            ],
         )
         with contextlib.closing(writer):
             types = {

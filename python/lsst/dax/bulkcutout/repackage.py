@@ -187,6 +187,7 @@ class Repackager:
                         source.wcs_cards,
                         source.units,
                         source.psf_notes,
+                        extra_planes=source.extra_of_band,
                     )
             selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))

@@ -23,6 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InternalError, TransientError, UserError
+from ..planes import EXTRA_PLANES
 from . import part_path
 from .healpix import nested_pixel
 from .layout import Column, ProductLayout, is_text
@@ -178,6 +179,11 @@ class HDF5Writer:
             ("wcs", [patch.wcs or ("",) * shape[1] for patch in patches]),
         ):
             self._create_constant(f"provenance/{name}", np.array(texts, dtype=str).reshape(shape))
+        if set(EXTRA_PLANES) & set(self._layout.planes):
+            extra = [
+                [",".join(names) for names in patch.extra_planes or ((),) * shape[1]] for patch in patches
+            ]
+            self._create_constant("provenance/extra_planes", np.array(extra, dtype=str).reshape(shape))
         self._create_neighbors()
         self._file["wcs"].attrs["ctype"] = ["RA---TAN", "DEC--TAN"]
         self._file["wcs"].attrs["radesys"] = "ICRS"

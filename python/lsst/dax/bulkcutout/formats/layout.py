@@ -101,6 +101,10 @@ class PatchProvenance:
     """Why the image of each band has no PSF, to follow "absent, because";
     empty text where it has one. None at all if that is so for all bands."""
 
+    extra_planes: tuple[tuple[str, ...], ...] = ()
+    """Planes of noise and mask fractions that the image of each band has, of
+    those that were requested, such as ``noise/0``."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ProductLayout:

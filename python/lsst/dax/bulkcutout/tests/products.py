@@ -321,6 +321,12 @@ class SmallProduct:
             columns = self.columns(size, rows)
             writer.write(0, {name: values for name, values in columns.items() if name in layout.columns})
 
+    def _extra_names(self, patch: int, band: str) -> tuple[str, ...]:
+        image = self.images.get((patch, band))
+        kinds = {"NOISE_REALIZATIONS": "noise", "MASK_FRACTIONS": "mask_fraction"}
+        hdus = [hdu.split("/") for hdu in image.extra] if image else []
+        return tuple(f"{kinds[kind]}/{name.lower()}" for kind, name in hdus)
+
     def layout(self, size: int) -> ProductLayout:
         """Describe a file.
 
@@ -357,6 +363,7 @@ class SmallProduct:
                         self.images[patch, band].uuid if (patch, band) in self.images else ""
                         for band in self.bands
                     ),
+                    extra_planes=tuple(self._extra_names(patch, band) for band in self.bands),
                     backgrounds=tuple(
                         "object" if (patch, band) in self.images else "" for band in self.bands
                     ),
