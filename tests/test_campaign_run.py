@@ -84,6 +84,35 @@ def images_of(repo: SkyRepository) -> dict[tuple[int, int, str], dict[str, objec
     return images
 
 
+def pixels_by_rule(
+    images: dict[tuple[int, int, str], dict[str, object]], home: tuple[int, int, str], y0: int, x0: int
+) -> tuple[dict[str, np.ndarray], set[int]]:
+    """All planes of a box: what the home patch's image has is the home
+    patch's, the rest the lowest patch's that has it; and who gave pixels.
+    """
+    tract, patch, band = home
+    others = sorted((p for t, p, b in images if (t, b) == (tract, band) and p != patch), reverse=True)
+    planes: dict[str, np.ndarray] = {name: np.full((SIZE, SIZE), np.nan) for name in ("image", "variance")}
+    # Masks differ in what planes they have.
+    names = {name for t, p, b in images if (t, b) == (tract, band) for name in images[t, p, b]["bits"]}
+    planes |= {name: np.full((SIZE, SIZE), name == "NO_DATA") for name in names}
+    givers = np.full((SIZE, SIZE), -1)
+    for giver in (*others, patch):
+        image = images[tract, giver, band]
+        rows, columns = np.mgrid[y0 : y0 + SIZE, x0 : x0 + SIZE]
+        rows, columns = rows - image["origin"][0], columns - image["origin"][1]
+        ny, nx = image["image"].shape
+        inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
+        rows, columns = rows[inside], columns[inside]
+        for name in ("image", "variance"):
+            planes[name][inside] = image[name][rows, columns]
+        for name in names:
+            bit = image["bits"].get(name)
+            planes[name][inside] = False if bit is None else (image["mask"][rows, columns] >> bit) & 1
+        givers[inside] = giver
+    return planes, set(np.unique(givers).tolist())
+
+
 def test_every_delivered_pixel_is_that_of_the_image(product: Path, coded_repo: SkyRepository) -> None:
     """All cutouts, all bands, all planes, against astropy's reading of the
     images and astropy's rule for the box; masks by name of the plane.
@@ -96,32 +125,30 @@ def test_every_delivered_pixel_is_that_of_the_image(product: Path, coded_repo: S
         cutout = cutouts.by_row(answer["row"])
         assert cutout.object_id == answer["target_id"]
         for band in cutouts.bands:
-            image = images.get((answer["tract"], answer["patch"], band))
-            if image is None:
+            home = (answer["tract"], answer["patch"], band)
+            if home not in images:
                 seen["no image"] += 1
                 assert np.isnan(cutout.image(band)).all() and np.isnan(cutout.variance(band)).all()
                 assert cutout.mask_plane("NO_DATA", band).all()
                 continue
-            x, y = image["wcs"].all_world2pix(answer["ra"], answer["dec"], 0)
-            y0 = int(np.ceil(round(float(y) + image["origin"][0], 6) - SIZE / 2)) - image["origin"][0]
-            x0 = int(np.ceil(round(float(x) + image["origin"][1], 6) - SIZE / 2)) - image["origin"][1]
-            rows, columns = np.mgrid[y0 : y0 + SIZE, x0 : x0 + SIZE]
-            ny, nx = image["image"].shape
-            inside = (rows >= 0) & (rows < ny) & (columns >= 0) & (columns < nx)
-            rows, columns = rows.clip(0, ny - 1), columns.clip(0, nx - 1)
-            for plane in ("image", "variance"):
-                expected = np.where(inside, image[plane][rows, columns], np.nan)
-                np.testing.assert_array_equal(getattr(cutout, plane)(band), expected)
-            for name, bit in image["bits"].items():
-                expected = ((image["mask"][rows, columns] >> bit) & 1).astype(bool)
-                expected = np.where(inside, expected, name == "NO_DATA")
-                np.testing.assert_array_equal(cutout.mask_plane(name, band), expected)
+            origin = images[home]["origin"]
+            x, y = images[home]["wcs"].all_world2pix(answer["ra"], answer["dec"], 0)
+            x, y = float(x) + origin[1], float(y) + origin[0]
+            y0, x0 = (int(np.ceil(round(position, 6) - SIZE / 2)) for position in (y, x))
+            expected, givers = pixels_by_rule(images, home, y0, x0)
+            for name in ("image", "variance"):
+                np.testing.assert_array_equal(getattr(cutout, name)(band), expected.pop(name))
+            for name, plane in expected.items():
+                np.testing.assert_array_equal(cutout.mask_plane(name, band), plane)
             # The projection of the product sends the target to its place.
             place = cutout.wcs.all_world2pix(answer["ra"], answer["dec"], 0)
-            np.testing.assert_allclose(place, (float(x) - x0, float(y) - y0), atol=1e-6)
-            np.testing.assert_allclose(cutout.target_xy, (float(x) - x0, float(y) - y0), atol=1e-6)
-            seen["whole" if inside.all() else "over an edge"] += 1
-    assert seen["whole"] > 300 and seen["over an edge"] > 60 and seen["no image"] > 20
+            np.testing.assert_allclose(place, (x - x0, y - y0), atol=1e-6)
+            np.testing.assert_allclose(cutout.target_xy, (x - x0, y - y0), atol=1e-6)
+            assert cutout.n_patches(band) == len(givers - {-1})
+            seen["stitched" if len(givers - {-1}) > 1 else "of one patch"] += 1
+            seen["over an edge" if -1 in givers else "whole"] += 1
+    assert seen["whole"] > 300 and seen["over an edge"] > 20 and seen["no image"] > 20
+    assert seen["stitched"] >= 3
 
 
 def test_psf_is_that_of_the_cell(product: Path, coded_repo: SkyRepository) -> None:
