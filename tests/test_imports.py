@@ -42,6 +42,10 @@ LEVELS = {
     "submit": 4,
     "row_accounting": 4,
     "verify": 4,
+    "ingest": 4,
+    "fits_image_formatter": 3,
+    "footprints": 2,
+    "companion_files": 2,
     "campaign_butler": 3,
     "cutout_formatter": 3,
     "discovery": 3,
@@ -68,6 +72,7 @@ LEVELS = {
     "estimate_picture": 2,
     "formats": 2,
     "pixel_check": 2,
+    "pixel_inputs": 2,
     "preview": 2,
     "notable": 2,
     "certificate": 2,
@@ -134,7 +139,7 @@ NEVER = {
     "dill": "as pickle",
 }
 
-ASK_THE_REGISTRY = {"source_images", "quantum_graph_builder", "submit"}
+ASK_THE_REGISTRY = {"ingest", "source_images", "quantum_graph_builder", "submit"}
 """Modules that work before the jobs run; a job reads what the graph gave."""
 
 REGISTRY_NAMES = {

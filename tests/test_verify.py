@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lsst.dax.bulkcutout import input_hdus, pixel_check
+from lsst.dax.bulkcutout import input_hdus, pixel_check, pixel_inputs
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.manifest import read_manifest, write_manifest
 from lsst.dax.bulkcutout.tests.products import SmallProduct, seal
@@ -373,7 +373,7 @@ def test_wrong_input_image_is_found(tmp_path: Path) -> None:
 
 def test_old_mask_cards_are_known() -> None:
     header = astropy.io.fits.Header({"MP_SAT": 1, "HIERARCH MP_NO_DATA": 8, "MSKN0002": "CR", "MSKM0002": 4})
-    assert pixel_check.mask_values(header) == {"SAT": 2, "NO_DATA": 256, "CR": 4}
+    assert input_hdus.mask_values(header) == {"SAT": 2, "NO_DATA": 256, "CR": 4}
 
 
 def test_long_reports_are_cut(out: Path) -> None:
@@ -387,13 +387,16 @@ def test_long_reports_are_cut(out: Path) -> None:
 
 
 def test_pixel_check_is_a_second_opinion() -> None:
-    """It and its helper import nothing of ours, anywhere."""
+    """It and its helpers import nothing else of ours, anywhere."""
     names = set()
-    for module in (pixel_check, input_hdus):
+    for module in (pixel_check, pixel_inputs, input_hdus):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module != "input_hdus":
+            elif isinstance(node, ast.ImportFrom) and node.module not in ("input_hdus", "pixel_inputs"):
                 assert node.level == 0
                 names.add(str(node.module).split(".")[0])
-    assert names <= {"__future__", "astropy", "collections", "dataclasses", "h5py", "math", "numpy", "typing"}
+    assert names <= {
+        "__future__", "astropy", "collections", "contextlib", "dataclasses", "h5py", "json", "math", "numpy",
+        "typing", "warnings",
+    }  # fmt: skip

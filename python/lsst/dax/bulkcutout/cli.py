@@ -168,6 +168,66 @@ def status(campaign: Path, as_json: bool) -> None:
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--repo", required=True, type=click.Path(path_type=Path), help="Repository to make, or add to.")
+@click.option("--dataset-type", default="image", show_default=True, help="Name for this kind of image.")
+@click.option("--collection", default="images", show_default=True, help="RUN collection for the images.")
+@click.option("--skymap", help="Name for the tracts of these images.  [default: DATASET-TYPE_footprints]")
+@click.option("--band", help="Band of all images.")
+@click.option(
+    "--band-from",
+    metavar="CARD|REGEX",
+    help="FITS card with the band, or an expression with one group for the file's name, such as "
+    "'([gri])-band'.  [default: BAND, FILTER, FILTER1 or FILTNAM]",
+)
+@click.option(
+    "--companion",
+    "companions",
+    multiple=True,
+    metavar="KIND=PATTERN",
+    help="Files with the variance, weight or mask of the images, by their names: weight='*_wht.fits' belongs "
+    "to the image whose name has the same in place of the *.  Can be given several times.",
+)
+def ingest(
+    paths: tuple[Path, ...],
+    repo: Path,
+    dataset_type: str,
+    collection: str,
+    skymap: str | None,
+    band: str | None,
+    band_from: str | None,
+    companions: tuple[str, ...],
+) -> None:
+    """Make a Butler repository of FITS images: PATHS, files and folders.
+
+    For those who have images and no repository.  The files stay where they
+    are.  Images on one grid of pixels become a tract, their footprints its
+    patches; bands of the same footprint share a patch.  Files that cannot be
+    used are listed, and the others go on; the command ends with 1 if none
+    can be used.  At the end it prints what a request needs.
+    """
+    from .ingest import ingest_named
+
+    report = ingest_named(
+        paths,
+        repo,
+        dataset_type=dataset_type,
+        collection=collection,
+        skymap=skymap,
+        band=band,
+        band_from=band_from,
+        companions=companions,
+    )
+    for text in report.complaints:
+        click.echo(text, err=True)
+    if not (report.ingested or report.present):
+        click.echo("bulkcutout: none of the files can be used.", err=True)
+        sys.exit(YOUR_TURN)
+    click.echo(report.summary)
+    click.echo(report.request)
+
+
+@cli.command()
 @OUT
 @click.option(
     "--sample",

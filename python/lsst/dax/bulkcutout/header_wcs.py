@@ -235,14 +235,13 @@ def _unit_vectors(positions: np.ndarray) -> np.ndarray:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Astropy tells of every card that it mends, image by image."""
-    import logging
+    import astropy
 
-    logger = logging.getLogger("astropy")
-    disabled = logger.disabled
+    disabled = astropy.log.disabled
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        logger.disabled = True
+        astropy.log.disabled = True
         try:
             yield
         finally:
-            logger.disabled = disabled
+            astropy.log.disabled = disabled

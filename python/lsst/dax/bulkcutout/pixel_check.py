@@ -4,25 +4,25 @@
 
 """Compare pixels of a product with its input images.
 
-A second opinion: this module reads with h5py and astropy, does its own
-arithmetic, and imports nothing of this package but its own `input_hdus`.
+A second opinion: this module, `pixel_inputs` and `input_hdus` read with h5py
+and astropy, do their own arithmetic, and import nothing else of this package.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
-import astropy.coordinates
 import astropy.io.fits
 import astropy.wcs
-import astropy.wcs.utils
 import h5py
 import numpy as np
 
-from .input_hdus import find_planes, flux_of, mask_values
+from .pixel_inputs import InputImage, to_pixels, to_sky, wcs_of
 
 __all__ = ("PixelComparison", "PixelFault", "compare_pixels")
 
@@ -75,7 +75,7 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
     """
     faults: list[PixelFault] = []
     pixels = 0
-    with h5py.File(product_file, "r") as file, _Inputs(inputs) as others:
+    with h5py.File(product_file, "r") as file, _Inputs(inputs, _companions(file)) as others:
         targets = [_Target(file, index) for index in sorted(indices)]
         for uuid, members in _by_input(targets).items():
             if uuid is None:
@@ -86,8 +86,7 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
                 faults.append(PixelFault(uuid, None, "The manifest does not say where this input image is."))
                 continue
             try:
-                with astropy.io.fits.open(inputs[uuid]) as hdus:
-                    image = _InputImage(hdus)
+                with contextlib.closing(others.open(uuid)) as image:
                     for target, band in members:
                         found, compared = target.compare(band, image, others)
                         faults += found
@@ -104,88 +103,34 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
 class _Inputs:
     """Images of neighbouring patches, some of which are kept open."""
 
-    def __init__(self, paths: Mapping[str, str]) -> None:
+    def __init__(self, paths: Mapping[str, str], companions: Mapping[str, Mapping[str, Any]]) -> None:
         self._paths = paths
-        self._open: dict[str, tuple[astropy.io.fits.HDUList, _InputImage]] = {}
+        self._companions = companions
+        self._open: dict[str, InputImage] = {}
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         while self._open:
-            self._open.popitem()[1][0].close()
+            self._open.popitem()[1].close()
 
-    def __getitem__(self, uuid: str) -> _InputImage:
+    def __getitem__(self, uuid: str) -> InputImage:
         if uuid not in self._open:
             if uuid not in self._paths:
                 raise ValueError(f"the manifest does not say where input image {uuid} of a neighbour is")
-            hdus = astropy.io.fits.open(self._paths[uuid])
-            self._open[uuid] = hdus, _InputImage(hdus)
+            self._open[uuid] = self.open(uuid)
             if len(self._open) > _MOST_OPEN:
-                self._open.pop(next(iter(self._open)))[0].close()
-        return self._open[uuid][1]
+                self._open.pop(next(iter(self._open))).close()
+        return self._open[uuid]
 
-
-class _InputImage:
-    """An input image, as astropy reads it."""
-
-    def __init__(self, hdus: astropy.io.fits.HDUList) -> None:
-        planes = find_planes(hdus)
-        self._image, self._variance = planes["IMAGE"], planes.get("VARIANCE")
-        masks = [hdu for hdu in hdus if hdu.name == "MASK"] or [planes.get("MASK")]
-        self._masks = [hdu for hdu in masks if hdu is not None and mask_values(hdu.header)]
-        header = self._image.header
-        self.unit, self._factor = flux_of(hdus, header)
-        self.wcs = astropy.wcs.WCS(header)
-        # The alternate WCS "A", or "LTV", tells where the file lies in the
-        # tract.
-        self.x0 = self.y0 = 0
-        if "CRVAL1A" in header:
-            self.x0 = round(header["CRVAL1A"] - (header["CRPIX1A"] - 1))
-            self.y0 = round(header["CRVAL2A"] - (header["CRPIX2A"] - 1))
-        elif "LTV1" in header:
-            self.x0, self.y0 = -round(header["LTV1"]), -round(header["LTV2"])
-        self.ny, self.nx = self._image.shape
-
-    def place(self, ra: float, dec: float) -> tuple[float, float]:
-        """Pixel ``(x, y)`` of the tract, zero-based."""
-        x, y = _to_pixels(self.wcs, np.array([ra]), np.array([dec]))[0]
-        return float(x) + self.x0, float(y) + self.y0
-
-    def cut(
-        self, first_x: int, first_y: int, size: int
-    ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray]:
-        """Image and variance by name, padded; mask planes by name, padded;
-        which pixels the image has.
-        """
-        here, there = self._overlap(first_x, first_y, size)
-        floats = {}
-        for name, hdu in (("flux", self._image), ("variance", self._variance)):
-            floats[name] = np.full((size, size), np.nan, dtype=np.float32)
-            if here is not None and hdu is not None:
-                factor = self._factor if name == "flux" else self._factor**2
-                floats[name][here] = np.asarray(hdu.section[there]).astype(np.float64) * factor
-        planes = {"NO_DATA": np.ones((size, size), dtype=bool)}
-        if here is not None:
-            planes["NO_DATA"][here] = False if self._masks else np.isnan(floats["flux"][here])
-        for hdu in self._masks:
-            bits = hdu.section[there] if here is not None else None
-            for name, value in mask_values(hdu.header).items():
-                plane = planes.setdefault(name, np.zeros((size, size), dtype=bool))
-                if bits is not None:
-                    plane[here] = (bits.astype(np.int64) & value) != 0
-        has = np.zeros((size, size), dtype=bool)
-        if here is not None:
-            has[here] = True
-        return floats, planes, has
-
-    def _overlap(self, first_x: int, first_y: int, size: int) -> tuple[Any, Any]:
-        x_low, x_high = max(first_x, self.x0), min(first_x + size, self.x0 + self.nx)
-        y_low, y_high = max(first_y, self.y0), min(first_y + size, self.y0 + self.ny)
-        if x_low >= x_high or y_low >= y_high:
-            return None, None
-        here = np.s_[y_low - first_y : y_high - first_y, x_low - first_x : x_high - first_x]
-        return here, np.s_[y_low - self.y0 : y_high - self.y0, x_low - self.x0 : x_high - self.x0]
+    def open(self, uuid: str) -> InputImage:
+        """Open an image, with what belongs to it."""
+        companions = {
+            kind: {**companion, "path": self._paths[companion["uuid"]]}
+            for kind, companion in self._companions.get(uuid, {}).items()
+        }
+        return InputImage(self._paths[uuid], companions)
 
 
 class _Target:
@@ -230,7 +175,7 @@ class _Target:
     def check_place(self) -> Iterator[PixelFault]:
         """The product's projection sends the target to its place."""
         for dataset, wcs in {"wcs": self._tangent, "provenance/wcs": self._wcs}.items():
-            x, y = _to_pixels(wcs, *(np.array([value]) for value in self._sky))[0].tolist()
+            x, y = to_pixels(wcs, *(np.array([value]) for value in self._sky))[0].tolist()
             if not math.hypot(x - self._x_cutout, y - self._y_cutout) <= _TOLERANCE_PIXELS:
                 place = f"({self._x_cutout:.7f}, {self._y_cutout:.7f})"
                 yield self._fault(dataset, f"sends the target to ({x:.7f}, {y:.7f}), not to {place}")
@@ -260,7 +205,7 @@ class _Target:
         found = zip(table["neighbor"][mine].tolist(), table["dataset_uuid"][mine], strict=True)
         return [uuid.decode() for _, uuid in sorted(found)]
 
-    def compare(self, band: int, image: _InputImage, others: _Inputs) -> tuple[list[PixelFault], int]:
+    def compare(self, band: int, image: InputImage, others: _Inputs) -> tuple[list[PixelFault], int]:
         """All planes of a band, and its place, against the input."""
         faults = []
         x, y = image.place(*self._sky)
@@ -295,7 +240,7 @@ class _Target:
             if (pixels := self._pixels(name, band)) is None:
                 continue
             compared += pixels.size
-            wrong = ~_same_floats(pixels, expected)
+            wrong = ~_same_floats(pixels, expected, exact=image.is_exact)
             if wrong.any():
                 faults.append(self._fault(f"images/{name}", _first_wrong(wrong, pixels, expected), band))
         if (mask := self._pixels("mask", band)) is not None:
@@ -316,11 +261,11 @@ class _Target:
                 yield self._fault(path, f"is {found}, by the input images {expected}", band)
 
     def _compare_projection(
-        self, band: int, image: _InputImage, first_x: int, first_y: int
+        self, band: int, image: InputImage, first_x: int, first_y: int
     ) -> Iterator[PixelFault]:
         # A wrong matrix may still send the target itself to its place.
         corners = np.array([(0, 0), (0, self._size - 1), (self._size - 1, 0)], dtype=float)
-        there = _to_pixels(image.wcs, *_to_sky(self._wcs, corners))
+        there = to_pixels(image.wcs, *to_sky(self._wcs, corners))
         there += [image.x0 - first_x, image.y0 - first_y]
         off = float(np.abs(there - corners).max())
         if not off <= _TOLERANCE_PIXELS:
@@ -332,7 +277,7 @@ class _Target:
         header = astropy.io.fits.Header.fromstring(cards, sep="\n")
         header["CRPIX1"] -= round(self._x - self._x_cutout)
         header["CRPIX2"] -= round(self._y - self._y_cutout)
-        return astropy.wcs.WCS(header)
+        return wcs_of(header)
 
     def _unit(self, band: int) -> str:
         if "provenance/unit" not in self._file:
@@ -371,33 +316,24 @@ def _by_input(targets: Sequence[_Target]) -> dict[str | None, list[tuple[_Target
     return members
 
 
-def _frame(wcs: astropy.wcs.WCS) -> Any:
-    """Celestial frame of a projection."""
-    if wcs.wcs.lngtyp == "ELON":
-        equinox = 2000.0 if math.isnan(wcs.wcs.equinox) else wcs.wcs.equinox
-        return astropy.coordinates.BarycentricMeanEcliptic(equinox=f"J{equinox}")
-    return astropy.wcs.utils.wcs_to_celestial_frame(wcs)
+def _companions(file: h5py.File) -> dict[str, dict[str, Any]]:
+    """Companions of each image, by its UUID."""
+    if "provenance/companions" not in file:
+        return {}
+    uuids, texts = (file[f"provenance/{name}"][()].ravel() for name in ("dataset_uuid", "companions"))
+    return {
+        uuid.decode(): json.loads(text)
+        for uuid, text in zip(uuids.tolist(), texts.tolist(), strict=True)
+        if text
+    }
 
 
-def _to_pixels(wcs: astropy.wcs.WCS, ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Zero-based pixels ``(x, y)`` of ICRS positions, shape (n, 2)."""
-    sky = astropy.coordinates.SkyCoord(ra, dec, unit="deg").transform_to(_frame(wcs)).spherical
-    world = np.empty((len(ra), 2))
-    world[:, wcs.wcs.lng], world[:, wcs.wcs.lat] = sky.lon.deg, sky.lat.deg
-    # Without distortions the tolerance has no meaning.
-    return np.asarray(wcs.all_world2pix(world, 0, tolerance=1e-9, maxiter=100))
-
-
-def _to_sky(wcs: astropy.wcs.WCS, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """ICRS positions of zero-based pixels, shape (n, 2)."""
-    world = wcs.all_pix2world(pixels, 0)
-    lon, lat = world[:, wcs.wcs.lng], world[:, wcs.wcs.lat]
-    sky = astropy.coordinates.SkyCoord(lon, lat, unit="deg", frame=_frame(wcs)).icrs
-    return sky.ra.deg, sky.dec.deg
-
-
-def _same_floats(ours: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Bit for bit, except that one NaN is as good as another."""
+def _same_floats(ours: np.ndarray, expected: np.ndarray, *, exact: bool) -> np.ndarray:
+    """Bit for bit, except that one NaN is as good as another; or to the last
+    digit, after arithmetic.
+    """
+    if not exact:
+        return np.asarray(np.isclose(ours, expected, rtol=3e-7, atol=0, equal_nan=True))
     same = ours.astype("<f4").view("<u4") == expected.astype("<f4").view("<u4")
     return np.asarray(same | (np.isnan(ours) & np.isnan(expected)))
 

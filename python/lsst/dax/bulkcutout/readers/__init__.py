@@ -23,9 +23,11 @@ from ..wcs import Wcs
 from .afw_exposure import AfwExposureReader
 from .background import BackgroundField
 from .cell_coadd import CellCoaddReader
+from .companions import Companions
 from .fits_file import FitsFile
+from .plain_image import PlainImageReader
 
-__all__ = ("READERS", "BackgroundField", "ImageReader", "open_image")
+__all__ = ("READERS", "BackgroundField", "Companions", "ImageReader", "open_image")
 
 
 class ImageReader(Protocol):
@@ -205,11 +207,13 @@ class ImageReader(Protocol):
     ) -> None: ...
 
 
-READERS = (CellCoaddReader, AfwExposureReader)
+READERS = (CellCoaddReader, AfwExposureReader, PlainImageReader)
 """The layouts that are known, in the order in which they are tried."""
 
 
-def open_image(path: str, *, verify_checksums: bool = False) -> ImageReader:
+def open_image(
+    path: str, *, verify_checksums: bool = False, companions: Companions | None = None
+) -> ImageReader:
     """Open an image file, whatever its layout.
 
     Parameters
@@ -219,6 +223,8 @@ def open_image(path: str, *, verify_checksums: bool = False) -> ImageReader:
     verify_checksums
         Whether to compare the file with the checksums in it, which costs a
         reading of all of it.
+    companions
+        Files with variance, mask and PSF of a plain FITS image.
 
     Returns
     -------
@@ -235,8 +241,16 @@ def open_image(path: str, *, verify_checksums: bool = False) -> ImageReader:
         Raised as it comes if the file cannot be read: try again.
     """
     for reader in READERS:
-        if reader.can_read(path):
-            return reader(path, verify_checksums=verify_checksums)
+        if not reader.can_read(path):
+            continue
+        if reader is PlainImageReader:
+            return PlainImageReader(path, verify_checksums=verify_checksums, companions=companions)
+        if companions is not None and companions.paths:
+            raise UserError(
+                f"{path}: its layout, {reader.layout}, has planes of its own: companions "
+                f"({', '.join(companions.paths)}) are for plain FITS images."
+            )
+        return reader(path, verify_checksums=verify_checksums)
     with FitsFile(path) as file:
         model = file.primary.values.get("DATAMODL")
     raise UserError(

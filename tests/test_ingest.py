@@ -1,0 +1,280 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Folders of FITS images become repositories, and cutouts of them products."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import astropy.io.fits
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import yaml
+from click.testing import CliRunner
+from plain_files import SHAPE, coded, header, sky, write
+
+from lsst.daf.butler import Butler
+from lsst.dax.bulkcutout import open_cutouts
+from lsst.dax.bulkcutout.cli import cli
+from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.footprints import BandRule
+from lsst.dax.bulkcutout.ingest import ingest, ingest_named
+from lsst.dax.bulkcutout.tests.campaigns import run_here
+from lsst.dax.bulkcutout.tests.hsc import real_data
+from lsst.dax.bulkcutout.verify import verify_product
+from lsst.sphgeom import LonLat, UnitVector3d
+
+
+def places(report: Any) -> dict[str, tuple[int, int, str]]:
+    """Tract, patch and band by the name of the file."""
+    return {path.name: (tract, patch, band) for path, tract, patch, band in report.ingested}
+
+
+def make_folder(folder: Path) -> Path:
+    """Three bands of one footprint, a second one on the same grid that lacks
+    a band and lies 60 pixels to the right, and one on another grid.
+    """
+    for number, band in enumerate("gri"):
+        write(folder / f"a_{band}.fits", coded(number), FILTER=band)
+    for number, band in enumerate("gr", start=3):
+        write(folder / f"b_{band}.fits", coded(number, (50, 80)), FILTER=band, CRPIX1=61.25 - 60)
+    write(folder / "c.fits", coded(5), header("SIN", CRVAL1=211.9), FILTER="HSC-I")
+    return folder
+
+
+def write_request(directory: Path, report: Any, positions: list[tuple[float, float]], **fields: Any) -> Path:
+    lines = [f"{number},{ra:.10f},{dec:.10f}" for number, (ra, dec) in enumerate(positions)]
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / "catalog.csv").write_text("\n".join(["id,ra,dec", *lines]) + "\n")
+    request = {
+        "schema_version": 1,
+        "request_id": "plain",
+        "catalog": {"uri": "catalog.csv"},
+        **yaml.safe_load(report.request),
+        "size": 16,
+        "output": "out",
+        **fields,
+    }
+    (directory / "request.yaml").write_text(yaml.safe_dump(request))
+    return directory / "request.yaml"
+
+
+def test_grids_are_tracts_and_footprints_patches(tmp_path: Path) -> None:
+    report = ingest([make_folder(tmp_path / "images")], tmp_path / "repo")
+    found = places(report)
+    assert {name: place[2] for name, place in found.items()} == {
+        "a_g.fits": "g", "a_r.fits": "r", "a_i.fits": "i", "b_g.fits": "g", "b_r.fits": "r", "c.fits": "i",
+    }  # fmt: skip
+    assert found["a_g.fits"][:2] == found["a_r.fits"][:2] == found["a_i.fits"][:2]
+    assert found["b_g.fits"][:2] == found["b_r.fits"][:2]
+    assert found["a_g.fits"][0] == found["b_g.fits"][0] != found["c.fits"][0]
+    assert found["a_g.fits"][1] != found["b_g.fits"][1]
+    assert report.bands == ("g", "r", "i") and not report.refused and not report.notes
+    with Butler.from_config(str(tmp_path / "repo")) as butler:
+        ref = butler.find_dataset(
+            "image",
+            skymap="image_footprints",
+            tract=found["c.fits"][0],
+            patch=0,
+            band="i",
+            collections="images",
+        )
+        assert ref is not None
+        # The files stay where they are, and the Butler can read them.
+        assert Path(butler.getURI(ref).ospath) == tmp_path / "images" / "c.fits"
+        assert np.array_equal(butler.get(ref)[0].data, coded(5))
+        # The region holds the image's corners, and little more.
+        (record,) = butler.query_dimension_records(
+            "patch", where=f"skymap = 'image_footprints' AND tract = {ref.dataId['tract']}"
+        )
+        for x, y, inside in ((0, 0, True), (89, 69, True), (-2, 30, False), (45, 72, False)):
+            ra, dec = sky(tmp_path / "images" / "c.fits", x, y)
+            assert record.region.contains(UnitVector3d(LonLat.fromDegrees(float(ra), float(dec)))) == inside
+
+
+def test_cutouts_of_plain_images_are_those_of_astropy(tmp_path: Path) -> None:
+    """The whole chain: ingest, graph, cutting, product, verify."""
+    folder = make_folder(tmp_path / "images")
+    report = ingest([folder], tmp_path / "repo")
+    pixels = {"a_g.fits": (30.2, 40.7), "b_g.fits": (70.0, 25.0), "c.fits": (3.0, 66.0)}
+    positions = [tuple(map(float, sky(folder / name, *place))) for name, place in pixels.items()]
+    request = write_request(tmp_path / "run", report, [*positions, (10.0, 10.0)])
+    assert run_here(request)[1] == 0
+    out = tmp_path / "run" / "out"
+    verified = verify_product(out)
+    assert verified.ok, str(verified)
+    status = pq.read_table(out / "status.parquet").to_pylist()
+    assert [row["status"] for row in status] == ["delivered"] * 3 + ["outside_footprint"]
+    with open_cutouts(out) as cutouts:
+        for row, (name, (x, y)) in enumerate(pixels.items()):
+            cutout = cutouts.by_row(row)
+            number = {"a_g.fits": 0, "b_g.fits": 3, "c.fits": 5}[name]
+            band = "i" if name == "c.fits" else "g"
+            first_x, first_y = int(np.ceil(x - 8)), int(np.ceil(y - 8))
+            shape = (50, 80) if name == "b_g.fits" else SHAPE
+            expected = np.full((300, 300), np.nan, "f4")
+            expected[100 : 100 + shape[0], 100 : 100 + shape[1]] = coded(number, shape)
+            part = expected[100 + first_y : 116 + first_y, 100 + first_x : 116 + first_x]
+            assert np.array_equal(cutout.image(band), part, equal_nan=True)
+            assert np.array_equal(cutout.mask_plane("NO_DATA", band), np.isnan(part))
+            # Corners of the cutout are where the image's projection has them.
+            corner = sky(folder / name, first_x + np.array([0, 15.0]), first_y + np.array([0, 15.0]))
+            mine = cutout.wcs.pixel_to_world([0, 15], [0, 15]).icrs
+            assert np.abs((mine.ra.deg - corner[0]) * np.cos(np.radians(38))).max() < 1e-9
+            assert np.abs(mine.dec.deg - corner[1]).max() < 1e-9
+        assert cutouts.by_row(1).status["i"] == "no_dataset"
+
+
+def test_more_images_are_added_where_they_belong(tmp_path: Path) -> None:
+    """Again does nothing; a new footprint of a known grid is a new patch."""
+    folder = make_folder(tmp_path / "images")
+    first = ingest([folder], tmp_path / "repo")
+    write(folder / "d.fits", coded(7, (20, 30)), FILTER="g", CRPIX2=-14.5 - 40)
+    second = ingest([folder], tmp_path / "repo")
+    assert len(second.present) == 6 and list(places(second)) == ["d.fits"]
+    tract, patch, _ = places(second)["d.fits"]
+    assert tract == places(first)["a_g.fits"][0]
+    assert patch not in {place[1] for place in places(first).values() if place[0] == tract}
+    assert second.request == first.request
+
+
+def test_two_images_of_one_place_and_band_are_an_error_that_names_both(tmp_path: Path) -> None:
+    write(tmp_path / "one.fits", coded(), FILTER="g")
+    write(tmp_path / "two.fits", coded(1), FILTER="g")
+    with pytest.raises(UserError, match=r"one.fits and .*two.fits have the same pixels .*--collection"):
+        ingest([tmp_path / "one.fits", tmp_path / "two.fits"], tmp_path / "repo")
+    ingest([tmp_path / "one.fits"], tmp_path / "repo")
+    report = ingest([tmp_path / "two.fits"], tmp_path / "repo", collection="again")
+    assert len(report.ingested) == 1
+
+
+def test_files_that_cannot_be_used_are_listed_and_the_others_go_on(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    write(folder / "good.fits", coded(), FILTER="g")
+    write(folder / "nowhere.fits", coded(), header(CTYPE1=None), FILTER="g")
+    write(folder / "singular.fits", coded(), header("SIN", CD1_1=0.0, CD1_2=0.0), FILTER="g")
+    write(folder / "filter.fits", coded(shape=(9, 9)))
+    (folder / "text.fits").write_text("no")
+    run = CliRunner().invoke(cli, ["ingest", str(folder), "missing.fits", "--repo", str(tmp_path / "repo")])
+    assert run.exit_code == 0
+    for text in (
+        "nowhere.fits: no image with a position on the sky",
+        "singular.fits: CTYPE1 of HDU 0 is 'RA---SIN': wcslib refuses it",
+        "filter.fits: its band is not stated",
+        "text.fits: not a FITS file",
+        "missing.fits: there is no such file",
+    ):
+        assert text in run.stderr
+    assert yaml.safe_load(run.stdout) == {
+        "butler": str(tmp_path / "repo"),
+        "collections": ["images"],
+        "dataset_type": "image",
+        "skymap": "image_footprints",
+        "bands": ["g"],
+    }
+    run = CliRunner().invoke(cli, ["ingest", str(folder / "text.fits"), "--repo", str(tmp_path / "other")])
+    assert run.exit_code == 1 and "none of the files can be used" in run.stderr
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize(
+    ("card", "value", "band"),
+    [
+        ("FILTER", "z DECam SDSS c0004 9260.0 1520.0", "z"),
+        ("FILTER", "HSC-R2", "r2"),
+        ("BAND", "F444W", "F444W"),
+        ("FILTNAM", "K_s", "K_s"),
+    ],
+)
+def test_band_is_that_of_the_cards(tmp_path: Path, card: str, value: str, band: str) -> None:
+    path = write(tmp_path / "a.fits", coded(), **{card: value})
+    assert BandRule().of(path, None) == band
+    assert BandRule(source=card).of(path, "other") == band
+
+
+def test_band_may_be_given_or_found_in_the_name(tmp_path: Path) -> None:
+    path = write(tmp_path / "field_u-band.fits", coded(), FILTER="x")
+    assert BandRule(band="K").of(path, None) == "K"
+    assert BandRule(source="_([a-z])-band").of(path, None) == "u"
+    with pytest.raises(UserError, match="field_u-band.fits: its name has no band"):
+        BandRule(source="_([0-9])-band").of(path, None)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"band": "g", "band_from": "FILTER"}, "not both"),
+        ({"band_from": "([gr"}, "no regular expression"),
+        ({"companions": ["weight"]}, "KIND=PATTERN"),
+        ({"companions": ["weigth=*w*"]}, "did you mean 'weight'"),
+        ({"companions": ["weight=w.fits"]}, "pattern with"),
+        ({"companions": ["weight=*w*", "variance=*v*"]}, "not both"),
+        ({"dataset_type": "a-b"}, "--dataset-type a-b"),
+        ({"collection": "-x"}, "--collection -x"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_explained(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    usual: dict[str, Any] = {
+        "dataset_type": "image", "collection": "images", "skymap": None, "band": None, "band_from": None,
+        "companions": (),
+    }  # fmt: skip
+    with pytest.raises(UserError, match=message):
+        ingest_named([tmp_path], tmp_path / "repo", **{**usual, **options})
+
+
+def test_other_repositories_and_directories_are_left_alone(tmp_path: Path) -> None:
+    write(tmp_path / "a.fits", coded(), FILTER="g")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(UserError, match="neither a Butler repository nor an empty directory"):
+        ingest([tmp_path / "a.fits"], tmp_path / "full")
+    Butler.makeRepo(str(tmp_path / "rubin"))
+    with pytest.raises(UserError, match="was not made by `bulkcutout ingest`"):
+        ingest([tmp_path / "a.fits"], tmp_path / "rubin")
+
+
+def test_companions_are_found_by_their_names(tmp_path: Path) -> None:
+    """Each goes with the shortest name that has the same parts."""
+    for number in (1, 2, 22):
+        write(tmp_path / "in" / f"x_ooi_{number}.fits", coded(shape=(10 + number, 9)), FILTER="g")
+    for number in (1, 22, 3):
+        write(tmp_path / "in" / f"x_oow_{number}.fits", np.ones((10 + number, 9), "f4"))
+    report = ingest([tmp_path / "in"], tmp_path / "repo", companions={"weight": "*oow*"})
+    assert len(report.ingested) == 3 and report.companions == {"weight": "image_weight"}
+    assert any("x_oow_3.fits: there is no image" in note for note in report.notes)
+    assert any("1 images have no weight" in note and "x_ooi_2.fits" in note for note in report.notes)
+    with Butler.from_config(str(tmp_path / "repo")) as butler:
+        refs = butler.query_datasets("image_weight", collections="images")
+        assert {Path(butler.getURI(ref).ospath).name for ref in refs} == {"x_oow_1.fits", "x_oow_22.fits"}
+
+
+def test_image_with_a_mask_of_another_shape_is_not_used(tmp_path: Path) -> None:
+    write(tmp_path / "in" / "a_sci.fits", coded(), FILTER="g")
+    write(tmp_path / "in" / "a_msk.fits", np.zeros((5, 6), "i4"))
+    report = ingest([tmp_path / "in"], tmp_path / "repo", companions={"mask": "*msk*"})
+    assert not report.ingested
+    assert "a_msk.fits: HDU 0 (HDU 0) has 5 x 6 pixels" in report.refused[0][1]
+
+
+def test_real_hsc_images_are_one_patch_of_three_bands(tmp_path: Path) -> None:
+    folder = real_data("hsc_slug")
+    if folder is None:
+        pytest.skip("real data: hsc_slug is not beside the project")
+    files = [folder / f"{band}-band.fits" for band in "gri"]
+    report = ingest(files, tmp_path / "repo", bands=BandRule(source="([gri])-band"))
+    assert set(places(report).values()) == {(0, 0, band) for band in "gri"}
+    x, y = np.array([233.0, 3.0, 400.2]), np.array([233.0, 460.0, 100.9])
+    positions = list(zip(*(each.tolist() for each in sky(files[0], x, y)), strict=True))
+    request = write_request(tmp_path / "run", report, positions, size=40)
+    assert run_here(request)[1] == 0
+    verified = verify_product(tmp_path / "run" / "out")
+    assert verified.ok, str(verified)
+    with open_cutouts(tmp_path / "run" / "out") as cutouts:
+        pixels = astropy.io.fits.getdata(files[1])
+        assert np.array_equal(cutouts.by_row(0).image("r"), pixels[213:253, 213:253])
+        assert cutouts.by_row(1).valid_fraction("i") < 1
