@@ -14,7 +14,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import math
 import shutil
+import tracemalloc
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -41,9 +43,9 @@ from lsst.dax.bulkcutout.neighbors import reached_patches
 from lsst.dax.bulkcutout.place import Place
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.dax.bulkcutout.stitch import Neighbor, find_shift
-from lsst.dax.bulkcutout.tables import BAND_NO_DATA, BAND_NO_DATASET, BAND_OK, BAND_READ_FAILED
+from lsst.dax.bulkcutout.tables import BAND_NO_DATA, BAND_NO_DATASET, BAND_OK, BAND_READ_FAILED, MaskPlane
 from lsst.dax.bulkcutout.target_table import TargetTableWriter, sha256_of
-from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, tangent_layout, tangent_tract
+from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, make_targets, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.products import seal
 from lsst.dax.bulkcutout.top_up import top_up
@@ -302,6 +304,84 @@ def test_grids_of_pixels_agree_to_a_hundredth_of_a_pixel_or_not_at_all() -> None
     assert shift(cd=turned) is None
     assert shift(cd=((-5e-5, 0.0), (0.0, 5.001e-5))) is None
     assert shift(crval=(190.0, 80.0)) is None
+
+
+class Zeros:
+    """An image of a map with patches of 3300 px, made as it is read."""
+
+    tile_shape = (150, 150)
+    planes = frozenset(("image", "variance", "mask"))
+    extra_planes = ()
+    mask_planes = (MaskPlane("NO_DATA", 0), MaskPlane("SATURATED", 5))
+
+    def __init__(self, row: int, column: int) -> None:
+        y0, x0 = 3000 * row - 150, 3000 * column - 150
+        self.bbox = Box(y0=y0, y1=y0 + 3300, x0=x0, x1=x0 + 3300)
+
+    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
+        part = box.intersection(self.bbox)
+        if part is None:
+            return []
+        part = part.shifted(-self.bbox.y0, -self.bbox.x0)
+        rows = range(part.y0 // 150, (part.y1 - 1) // 150 + 1)
+        return list(itertools.product(rows, range(part.x0 // 150, (part.x1 - 1) // 150 + 1)))
+
+    def read_tiles(self, plane: str, tiles: Any) -> Iterator[tuple[Box, np.ndarray]]:
+        for iy, ix in tiles:
+            box = Box(y0=150 * iy, y1=150 * iy + 150, x0=150 * ix, x1=150 * ix + 150)
+            pixels = np.zeros((150, 150), dtype="i4" if plane == "mask" else "f4")
+            yield box.shifted(self.bbox.y0, self.bbox.x0), pixels
+
+
+def test_memory_of_the_largest_cutouts_is_bounded() -> None:
+    """Of 2,000 px, from four images each, within the default of a quantum."""
+    images: dict[int, Any] = {3 * row + column: Zeros(row, column) for row in range(3) for column in range(3)}
+    home = images.pop(4)
+    offsets = np.array([0.2, 1.0, 300.5, 7.0])
+    size, y, x = 2000, 3000 + offsets, 5999 - offsets[::-1]
+    place = Place(x=x, y=y, first_x=first_pixel(x, size), first_y=first_pixel(y, size), size=size)
+    neighbors = [Neighbor(patch, image, image.bbox) for patch, image in images.items()]
+    memory = ExtractCutoutsConfig().max_memory_mb * 1024**2
+    columns = empty_columns(len(x))
+    tracemalloc.start()
+    try:
+        band_cut = BandCut(
+            "g",
+            home,
+            neighbors,
+            planes=("image", "variance", "mask"),
+            mask_planes=home.mask_planes,
+            memory_bytes=memory // 2,
+            retry=lambda action: action(),
+            damage=[],
+        )
+        for block in band_cut.cut(place, columns, np.zeros(len(x), dtype=bool)):
+            assert not np.isnan(block.pixels["image"]).any() and not block.pixels["mask"].any()
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert columns["n_patches"].tolist() == [4] * 4 and (columns["valid_fraction"] == 1).all()
+    assert peak < memory
+
+
+def test_answers_of_made_up_targets_know_of_neighbours(repo: SkyRepository) -> None:
+    """The catalogs that other tests and the demonstration use."""
+    targets = make_targets(repo, n_random=20, sizes=(5, 40, 150))
+    n_changed = 0
+    for row, size in zip(targets.expected.to_pylist(), targets.table["size"].to_pylist(), strict=True):
+        if row["status"] not in ("delivered", "no_data") or row["tract"] is None:
+            continue
+        y0, x0 = (math.ceil(round(row[axis], 6) - size / 2) for axis in "yx")
+        box = Box(y0=y0, y1=y0 + size, x0=x0, x1=x0 + size)
+        seen = {}
+        for band in BANDS:
+            if (TRACT, row["patch"], band) in repo.paths:
+                seen[band] = compose(repo, row["patch"], band, box)
+        valid = [band for band, expected in seen.items() if expected.valid.any()]
+        assert row["bands"] == ",".join(valid)
+        assert row["status"] == ("delivered" if valid else "no_data")
+        n_changed += any(expected.n_patches > 1 for expected in seen.values())
+    assert n_changed > 10
 
 
 # Whole campaigns.

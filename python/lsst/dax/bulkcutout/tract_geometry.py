@@ -22,7 +22,7 @@ import numpy as np
 from lsst.sphgeom import LonLat
 
 from .boxes import Box
-from .errors import CorruptInputError, TransientError
+from .errors import CorruptInputError, TransientError, UserError
 
 if TYPE_CHECKING:
     from .skymap import RingsSkyMap
@@ -140,7 +140,7 @@ class TractGeometry:
                 try:
                     with self._images.open(ref) as image:
                         return image.wcs
-                except CorruptInputError as error:
+                except (CorruptInputError, UserError) as error:
                     _LOG.warning("An image of tract %d cannot be used: %s", tract, error)
                 except OSError as error:
                     problem = error

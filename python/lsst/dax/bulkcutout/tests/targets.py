@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
 
-from ..boxes import Box
+from ..boxes import Box, visible_parts
 from .repositories import SkyRepository
 from .stars import is_isolated, photometry_columns
 
@@ -362,17 +363,24 @@ def _covered(repo: SkyRepository, row: _Row) -> bool:
 
 
 def _has_pixels(repo: SkyRepository, tract: int, patch: int, band: str, box: Box) -> bool:
-    """Whether a box touches a cell with data."""
-    definition = repo.layout.patch(tract, patch)
-    overlap = box.intersection(definition.outer)
-    if overlap is None:
-        return False
-    (ny, nx), missing = definition.cell_shape, repo.missing_cells[tract, patch, band]
-    rows = range((overlap.y0 - definition.outer.y0) // ny, (overlap.y1 - 1 - definition.outer.y0) // ny + 1)
-    columns = range(
-        (overlap.x0 - definition.outer.x0) // nx, (overlap.x1 - 1 - definition.outer.x0) // nx + 1
-    )
-    return any((row, column) not in missing for row in rows for column in columns)
+    """Whether a cutout gets pixels of a cell with data, from the image of its
+    patch or from neighbours where that has none.
+    """
+    others = sorted(other for t, other, b in repo.refs if (t, b) == (tract, band) and other != patch)
+    images = [patch, *others]
+    boxes = [repo.layout.patch(tract, image).outer for image in images]
+    for image, parts in zip(images, visible_parts(box, boxes), strict=True):
+        definition = repo.layout.patch(tract, image)
+        (ny, nx), missing = definition.cell_shape, repo.missing_cells[tract, image, band]
+        for part in parts:
+            low_y, low_x = part.y0 - definition.outer.y0, part.x0 - definition.outer.x0
+            high_y, high_x = part.y1 - 1 - definition.outer.y0, part.x1 - 1 - definition.outer.x0
+            cells = itertools.product(
+                range(low_y // ny, high_y // ny + 1), range(low_x // nx, high_x // nx + 1)
+            )
+            if any(cell not in missing for cell in cells):
+                return True
+    return False
 
 
 def _column(values: Sequence[Any], kind: pa.DataType, unit: str, text: str) -> tuple[pa.Array, pa.Field]:
