@@ -276,6 +276,48 @@ def test_damage_anywhere_is_a_refusal_or_another_catalog(
         pass
 
 
+CELLS = st.sampled_from(
+    ["<TD>1</TD>", "<TD>2.5</TD>", "<TD/>", "<TD />", "<TD></TD>", "<TD>a&lt;b</TD>", "<TD x='1'>7</TD>", " "]
+    + ["<TD>&#233;</TD>", "<TD>é</TD>", "<TD><![CDATA[</TD></TR><TR><TD>]]></TD>", "\n", "<TD>a\r\nb</TD>"]
+    + ["<!-- </TR><TR><TD>8</TD></TR> -->", "<?p </TR> ?>", "<TD>x]]></TD>", "junk", "<TD>\x01</TD>", "<td/>"]
+    + ["<!-- </TABLEDATA><TABLEDATA> -->", "<TD>1</TD><TD>2</TD><TD>3</TD><TD>n</TD>", "<TR><TD>3</TD></TR>"]
+)
+NAMED = FIELDS + '<FIELD name="name" datatype="char" arraysize="*"/>'
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=300)
+@given(
+    rows=st.lists(st.lists(CELLS, max_size=4), min_size=1, max_size=12),
+    between=st.sampled_from(["", "\n", "<!-- <TABLEDATA> -->", "  "]),
+    start=st.sampled_from(["<TABLEDATA>", "<TABLEDATA >", "<!--<TABLEDATA>--><TABLEDATA>"]),
+    size=st.sampled_from([5, 30, 200, 10_000]),
+)
+def test_rows_that_are_taken_without_a_parser_are_those_of_the_parser(
+    path: Path, rows: list[list[str]], between: str, start: str, size: int
+) -> None:
+    text = between.join(f"<TR>{''.join(cells)}</TR>" for cells in rows)
+    contents = document(tabledata(text, NAMED)).replace("<TABLEDATA>", start, 1)
+    answers: list[Any] = []
+    for parser in (votable_parser.plain_rows, lambda text: None):
+        with (
+            mock.patch.object(votable_parser, "plain_rows", parser),
+            mock.patch.object(votable_parser, "FEED_BYTES", size),
+        ):
+            try:
+                answers.append(read(path, contents, carry=["name"]))
+            except UserError:
+                answers.append("refused")
+    # Numbers of cells that are wrong; not a number is not equal to itself.
+    assert str(answers[0]) == str(answers[1])
+
+
+def test_plain_rows_are_taken_without_a_parser(path: Path) -> None:
+    """Else it would be no faster."""
+    with mock.patch.object(votable_parser._Parser, "_end_cell") as end_cell:
+        assert len(read(path, document(tabledata(ROWS * 100)))) == 200
+    assert not {"TD", "TR"} & {call.args[0] for call in end_cell.call_args_list}
+
+
 # What is missing -------------------------------------------------------------
 
 NULLS = """

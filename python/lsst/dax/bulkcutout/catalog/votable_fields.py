@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from .frames import frame_of_coosys
 
-__all__ = ("NUMBERS", "CoordinateSystem", "VotableField")
+__all__ = ("NUMBERS", "CoordinateSystem", "DataPiece", "VotableField", "VotableHeader", "coordinate_system")
 
 NUMBERS: dict[str, np.dtype[Any]] = {
     "unsignedByte": np.dtype("u1"),
@@ -160,6 +160,35 @@ class VotableField:
             "epoch": system.epoch,
         }
         return pa.field(self.name, dtype, metadata=metadata)
+
+
+@dataclasses.dataclass
+class VotableHeader:
+    """A table and what is said about it."""
+
+    number: int
+    """Which of the tables it is, from 0."""
+
+    fields: list[VotableField]
+    """Its columns."""
+
+    systems: dict[str, CoordinateSystem]
+    """Coordinate systems that were stated up to it, by ID."""
+
+    kind: str = ""
+    """TABLEDATA, BINARY or BINARY2."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DataPiece:
+    """Some data of a table."""
+
+    rows: list[list[str | None]]
+    """Text of the cells of TABLEDATA, row by row; `None` where a cell is
+    empty.  Rows may have too many or too few."""
+
+    encoded: str
+    """Text of the STREAM of binary data."""
 
 
 def coordinate_system(attributes: Mapping[str, str]) -> CoordinateSystem:

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import xml.parsers.expat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from .files import unreadable
-from .votable_fields import CoordinateSystem, VotableField, coordinate_system
+from .votable_fields import DataPiece, VotableField, VotableHeader, coordinate_system
+from .votable_rows import MAY_HIDE_ROWS, ROW_END, ROWS_END, START, plain_rows
 from .votable_text import refused_href, utf8_pieces
 
-__all__ = ("MOST_CELL_BYTES", "DataPiece", "VotableHeader", "read_data", "read_header")
+__all__ = ("MOST_CELL_BYTES", "read_data", "read_header")
 
 MOST_CELL_BYTES = 16 * 1024 * 1024
 """Largest value, tag or stretch of text; so much may have to be held."""
@@ -27,35 +27,6 @@ MOST_DEPTH = 50
 MOST_DESCRIPTION = 1000
 FEED_BYTES = 1024 * 1024
 """So much is parsed at a time."""
-
-
-@dataclasses.dataclass
-class VotableHeader:
-    """A table and what is said about it."""
-
-    number: int
-    """Which of the tables it is, from 0."""
-
-    fields: list[VotableField]
-    """Its columns."""
-
-    systems: dict[str, CoordinateSystem]
-    """Coordinate systems that were stated up to it, by ID."""
-
-    kind: str = ""
-    """TABLEDATA, BINARY or BINARY2."""
-
-
-@dataclasses.dataclass(frozen=True)
-class DataPiece:
-    """Some data of a table."""
-
-    rows: list[list[str | None]]
-    """Text of the cells of TABLEDATA, row by row; `None` where a cell is
-    empty.  Rows may have too many or too few."""
-
-    encoded: str
-    """Text of the STREAM of binary data."""
 
 
 def read_header(path: Path) -> tuple[VotableHeader, int]:
@@ -134,7 +105,10 @@ class _Parser:
         self._cell: list[str] = []
         self._encoded: list[str] = []
         self._field: VotableField | None = None
-        self._was_root = self._is_after = False
+        self._was_root = self._is_after = self._is_in_rows = False
+        self._n_fed = 0
+        self._plain: Literal["before", "yes", "no"] = "before"
+        self._rows_depth = 0
         self.n_tables = 0
         self.has_rows = False
         self.header = VotableHeader(-1, [], {})
@@ -149,26 +123,68 @@ class _Parser:
 
     def pieces(self) -> Iterator[DataPiece]:
         """Read the file, and give out data as they come."""
-        n_fed = 0
+        rest = b""
         for piece in utf8_pieces(self._path):
             for at in range(0, len(piece), FEED_BYTES):
-                part = piece[at : at + FEED_BYTES]
-                n_fed += len(part)
-                self._feed(part)
-                self._check_limits(n_fed)
+                rest = self._parse(rest + piece[at : at + FEED_BYTES])
                 if data := self._take():
                     yield data
                 if self._is_after:
                     return
-        self._feed(b"", is_final=True)
+        self._feed(rest, is_final=True)
+        if data := self._take():
+            yield data
+
+    def _parse(self, text: bytes) -> bytes:
+        """Parse some text; gives what is to be put before the next."""
+        while self._plain == "before":
+            was_in_rows = self._is_in_rows
+            if (end := text.find(START)) < 0:
+                end = max(len(text) - len(START) + 1, 0)
+                self._feed(text[:end])
+                return text[end:]
+            end += len(START)
+            self._feed(text[:end])
+            text = text[end:]
+            if self._is_in_rows:
+                # If the parser was in rows before, this is no tag.
+                self._plain, self._rows_depth = "no" if was_in_rows else "yes", self._depth
+        if self._plain == "yes":
+            text = self._take_plain(text)
+            if self._plain == "yes":
+                return text
+        self._feed(text)
+        return b""
+
+    def _take_plain(self, text: bytes) -> bytes:
+        """Take whole rows without the parser, and give it those that are not
+        plain.
+        """
+        end = text.rfind(ROW_END) + len(ROW_END)
+        if end >= len(ROW_END):
+            head, text = text[:end], text[end:]
+            if (rows := plain_rows(head)) is not None:
+                self._rows += rows
+                self.has_rows = self.has_rows or bool(rows)
+            else:
+                self._feed(head)
+                # Within a comment the end of a row is none.
+                if MAY_HIDE_ROWS.search(head) or not self._is_in_rows or self._depth != self._rows_depth:
+                    self._plain = "no"
+        if len(text) > MOST_CELL_BYTES or ROWS_END in text or MAY_HIDE_ROWS.search(text):
+            self._plain = "no"
+        return text
 
     def _feed(self, data: bytes, *, is_final: bool = False) -> None:
+        self._n_fed += len(data)
+        self._n_fed += len(data)
         try:
             self._expat.Parse(data, is_final)
         except xml.parsers.expat.ExpatError as error:
             raise unreadable(self._path, error) from error
         except ValueError as error:
             raise UserError(f"Catalog {self._path} cannot be read: {error}.") from None
+        self._check_limits()
 
     def _take(self) -> DataPiece | None:
         data = DataPiece(self._rows, "".join(self._encoded))
@@ -176,8 +192,8 @@ class _Parser:
         self._encoded.clear()
         return data if data.rows or data.encoded else None
 
-    def _check_limits(self, n_fed: int) -> None:
-        n_held = n_fed - self._expat.CurrentByteIndex
+    def _check_limits(self) -> None:
+        n_held = self._n_fed - self._expat.CurrentByteIndex
         if max(n_held, sum(map(len, self._cell))) > MOST_CELL_BYTES or len(self._row) > 2 * MOST_FIELDS:
             raise UserError(
                 f"Catalog {self._path} cannot be read: it has a tag or a value of more than "
@@ -242,6 +258,7 @@ class _Parser:
             raise ValueError("it has a table without FIELD elements")
         self.header.kind = tag
         if tag == "TABLEDATA" and self._wanted in (None, self.header.number):
+            self._is_in_rows = True
             self._handle(self._start_cell, self._end_cell, self._cell.append)
 
     def _start_cell(self, tag: str, attributes: dict[str, str]) -> None:
@@ -284,6 +301,7 @@ class _Parser:
             self._end_data()
 
     def _end_data(self) -> None:
+        self._is_in_rows = False
         if self.has_rows or self._wanted is not None:
             # What follows is nobody's concern.
             self._is_after = True
