@@ -11,6 +11,8 @@ import os
 import shutil
 from pathlib import Path
 
+import astropy.coordinates
+import astropy.wcs
 import h5py
 import numpy as np
 import pytest
@@ -81,6 +83,41 @@ def test_wcs_sends_the_target_to_its_place(product: SmallProduct) -> None:
             assert cutout.wcs.naxis == 2
             assert cutout.wcs.wcs.radesys == "ICRS"
             assert cutout.wcs.pixel_shape == (16, 16)
+
+
+def test_positions_are_those_of_the_projection(product: SmallProduct) -> None:
+    with open_cutouts(product.out) as cutouts:
+        for cutout in cutouts[::2]:
+            x, y = np.array([0.0, 3.25, 15.0]), np.array([1.5, 7.0, 12.75])
+            expected = cutout.wcs.all_pix2world(x, y, 0)
+            np.testing.assert_allclose(cutout.pixel_to_sky(x, y), expected, rtol=0, atol=1e-10)
+            np.testing.assert_allclose(cutout.sky_to_pixel(*expected), (x, y), rtol=0, atol=1e-6)
+
+
+def test_positions_are_icrs_even_where_the_images_are_not(copy: Path) -> None:
+    """Images in Galactic coordinates, latitude first, whose exact cards are
+    in the file; the expected position is by astropy's own frames.
+    """
+    wcs = astropy.wcs.WCS(naxis=2)
+    wcs.wcs.ctype = ["GLAT-TAN", "GLON-TAN"]
+    target = astropy.coordinates.SkyCoord(150.1, 2.2, unit="deg").galactic
+    wcs.wcs.crval = [target.b.deg, target.l.deg]
+    wcs.wcs.crpix = (301.0, 251.0)
+    wcs.wcs.cd = [[-1e-4, 0], [0, 5e-5]]
+    cards = wcs.to_header().tostring(sep="\n", endcard=False, padding=False)
+    with h5py.File(data_file(copy), "r+") as file:
+        file["wcs/exact"][...] = False
+        shape = file["provenance/wcs"].shape
+        del file["provenance/wcs"]
+        file["provenance/wcs"] = np.full(shape, cards.encode())
+    with open_cutouts(copy) as cutouts:
+        for cutout in (cutouts[0], cutouts[5]):
+            x, y = np.array([2.0, 9.5]), np.array([4.5, 15.0])
+            ra, dec = cutout.pixel_to_sky(x, y)
+            expected = cutout.wcs.pixel_to_world(x, y).icrs
+            found = astropy.coordinates.SkyCoord(ra, dec, unit="deg")
+            assert (found.separation(expected).arcsec < 1e-6).all()
+            np.testing.assert_allclose(cutout.sky_to_pixel(ra, dec), (x, y), rtol=0, atol=1e-6)
 
 
 def test_carried_columns_come_back_with_nulls(product: SmallProduct) -> None:

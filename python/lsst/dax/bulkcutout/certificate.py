@@ -282,7 +282,7 @@ def _measure_one(cutout: Cutout, band: str, truth: float) -> tuple[float, ...] |
     if fit is None or fit.light < _LEAST_LIGHT:
         return None
     flux, sigma = (value * float(kernel.sum()) for value in (fit.flux, fit.flux_sigma))
-    ra, dec = (float(value) for value in cutout.wcs.all_pix2world(x + fit.dx, y + fit.dy, 0))
+    ra, dec = (float(value) for value in cutout.pixel_to_sky(x + fit.dx, y + fit.dy))
     d_ra = ((ra - cutout.ra + 180.0) % 360.0 - 180.0) * math.cos(math.radians(cutout.dec)) * 3600.0
     d_dec = (dec - cutout.dec) * 3600.0
     return (truth, flux, sigma, fit.dx, fit.dy, fit.offset_sigma, d_ra, d_dec)

@@ -174,14 +174,13 @@ def _read_panel(cutout: Cutout, colours: Sequence[Sequence[str]], words: Sequenc
     images = {band: _reduce(cutout.image(band), reduction) for band in used}
     pixels = np.stack([np.mean([images[band] for band in bands], axis=0) for bands in colours])
     magnification = max(1, _PANEL // pixels.shape[1])
-    wcs = cutout.wcs
-    scale = math.sqrt(abs(np.linalg.det(wcs.pixel_scale_matrix))) * 3600.0
+    scale = math.sqrt(abs(np.linalg.det(cutout.wcs.pixel_scale_matrix))) * 3600.0
     x, y = cutout.target_xy
     step = scale / 3600.0
     # At a pole a step in right ascension is no length: hence the cosine.
     cos_dec = max(1e-6, math.cos(math.radians(cutout.dec)))
-    toward = wcs.all_world2pix(
-        [cutout.ra, cutout.ra + step / cos_dec], [max(-90.0, cutout.dec + step), cutout.dec], 0
+    toward = cutout.sky_to_pixel(
+        [cutout.ra, cutout.ra + step / cos_dec], [min(90.0, cutout.dec + step), cutout.dec]
     )
     north, east = (_unit(float(toward[0][i]) - x, float(toward[1][i]) - y) for i in (0, 1))
     return _Panel(

@@ -17,10 +17,12 @@ from ..masks import ALIASES
 from ..planes import EXTRA_PLANES
 from ..psf_shift import pixel_and_rest, shift_kernel
 from ..tables import BAND_STATUS, MaskPlane
+from ..wcs import TangentWcs
 
 if TYPE_CHECKING:
     import astropy.wcs
 
+    from ..header_wcs import HeaderWcs
     from .hdf5_reader import HDF5Reader
 
 __all__ = ("Cutout",)
@@ -155,11 +157,61 @@ class Cutout:
         wcs.pixel_shape = (self.size, self.size)
         return wcs
 
-    def _wcs_of_cards(self) -> astropy.wcs.WCS:
-        """The projection of the images by their own header cards."""
-        import astropy.io.fits
-        import astropy.wcs
+    def pixel_to_sky(self, x: Any, y: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Sky positions of places in the cutout, in ICRS whatever the images.
 
+        Parameters
+        ----------
+        x, y
+            Zero-based pixels of the cutout, of any one shape.
+
+        Returns
+        -------
+        ra, dec
+            ICRS degrees, of the same shape; exact.
+        """
+        first_x, first_y = self._first_xy
+        return self._projection.pixel_to_sky(np.asarray(x) + first_x, np.asarray(y) + first_y)
+
+    def sky_to_pixel(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
+        """Places in the cutout of sky positions.
+
+        Parameters
+        ----------
+        ra, dec
+            ICRS degrees, of any one shape.
+
+        Returns
+        -------
+        x, y
+            Zero-based pixels of the cutout, of the same shape; NaN for what
+            the projection does not reach.
+        """
+        first_x, first_y = self._first_xy
+        x, y = self._projection.sky_to_pixel(ra, dec)
+        return x - first_x, y - first_y
+
+    @property
+    def _first_xy(self) -> tuple[int, int]:
+        """First pixel, in those of the tract."""
+        first = (self._value(f"catalog/{axis}") - self._value(f"catalog/{axis}_cutout") for axis in "xy")
+        x, y = (round(float(value)) for value in first)
+        return x, y
+
+    @functools.cached_property
+    def _projection(self) -> TangentWcs | HeaderWcs:
+        """The projection in pixels of the tract."""
+        if "wcs/exact" in self._reader and not self._value("wcs/exact"):
+            from ..header_wcs import HeaderWcs
+
+            return HeaderWcs(self._wcs_cards())
+        (ra, dec), (x, y) = self._value("wcs/crval").tolist(), self._value("wcs/crpix").tolist()
+        (a, b), (c, d) = self._value("wcs/cd").tolist()
+        first_x, first_y = self._first_xy
+        return TangentWcs(crval=(ra, dec), crpix=(x - 1.0 + first_x, y - 1.0 + first_y), cd=((a, b), (c, d)))
+
+    def _wcs_cards(self) -> str:
+        """Header cards of the images, in pixels of the tract."""
         reader = self._reader
         here = (reader.read("provenance/tract") == self.tract) & (
             reader.read("provenance/patch") == self.patch
@@ -167,11 +219,17 @@ class Cutout:
         cards = next((text for text in reader.read("provenance/wcs")[here].ravel() if text), None)
         if cards is None:
             raise CorruptInputError(f"{reader.path} is damaged: it has no projection of patch {self.patch}.")
-        header = astropy.io.fits.Header.fromstring(str(cards), sep="\n")
+        return str(cards)
+
+    def _wcs_of_cards(self) -> astropy.wcs.WCS:
+        """The projection of the images by their own header cards."""
+        import astropy.io.fits
+        import astropy.wcs
+
+        header = astropy.io.fits.Header.fromstring(self._wcs_cards(), sep="\n")
         # From the pixels of the tract to those of the cutout.
-        for axis, name in ((1, "x"), (2, "y")):
-            first = self._value(f"catalog/{name}") - self._value(f"catalog/{name}_cutout")
-            header[f"CRPIX{axis}"] -= round(float(first))
+        for axis, first in zip((1, 2), self._first_xy, strict=True):
+            header[f"CRPIX{axis}"] -= first
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", astropy.wcs.FITSFixedWarning)
             wcs = astropy.wcs.WCS(header)
