@@ -292,6 +292,8 @@ def test_all_fields_of_the_request_are_on_its_page() -> None:
             assert shown in ("guessed", "none", "the only one"), name
         elif isinstance(field.default, tuple):
             assert shown == f"[{', '.join(field.default)}]", name
+        elif isinstance(field.default, bool):
+            assert shown == str(field.default).lower(), name
         else:
             assert shown == (str(field.default) or "empty"), name
 

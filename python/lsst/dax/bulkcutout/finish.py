@@ -52,6 +52,7 @@ from .quantum_output import QuantumOutput
 from .quantum_outputs import read_outputs
 from .repackage import Repackager
 from .request import load_request
+from .sky_files import remove_sky_files, write_sky_files
 from .spool import Spool
 
 __all__ = ("COMPLETE", "PARTIAL", "TRY_AGAIN", "finish")
@@ -145,7 +146,12 @@ def _finish(
     repackager = stack.enter_context(contextlib.closing(Repackager(request, campaign, plan, outputs)))
     keys = {file.path: repackager.source_key(file) for file in files}
     previous = _previous(directory)
-    if previous is not None and previous.execution.get("sources") == keys and _intact(directory, previous):
+    if (
+        previous is not None
+        and previous.execution.get("sources") == keys
+        and _intact(directory, previous)
+        and previous.request == request.model_dump(mode="json")
+    ):
         _LOG.info("The product is there already, from the same inputs.")
         return previous
     # From here to the end the directory holds no complete set: so no manifest.
@@ -168,9 +174,13 @@ def _finish(
             planned.path: write_file(repackager, planned, directory, counter.add) for planned in to_write
         }
     data_files = [file for planned in files if (file := found[planned.path]) is not None]
+    remove_sky_files(directory)
     _remove_others(directory, {file.path for file in data_files})
     counts, fallback = _write_status(campaign, repackager, files, directory)
-    status_file = describe_file(directory, STATUS_NAME, rows=plan.catalog_rows)
+    tables_of_rows = [
+        describe_file(directory, STATUS_NAME, rows=plan.catalog_rows),
+        *write_sky_files(request, directory, campaign.scratch, data_files, plan.catalog_rows),
+    ]
     manifest = Manifest(
         request_id=request.request_id,
         request=request.model_dump(mode="json"),
@@ -179,7 +189,7 @@ def _finish(
         counts=counts,
         fallback=fallback,
         complete=not counts.get(tables.NOT_PROCESSED),
-        files=(*data_files, status_file),
+        files=(*data_files, *tables_of_rows),
         execution=_execution(campaign, plan, outputs, keys),
     )
     manifest.check()

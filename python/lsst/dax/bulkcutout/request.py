@@ -18,7 +18,16 @@ from pydantic import BeforeValidator
 from .errors import UserError, did_you_mean
 from .frame_names import sky_frame
 from .planes import BACKGROUND_NONE, BACKGROUND_STORED, DEFAULT_PLANES, PLANES
-from .request_checks import julian_year, path_or_uri, quoted, repository, several, text, whole_number
+from .request_checks import (
+    julian_year,
+    path_or_uri,
+    quoted,
+    repository,
+    several,
+    text,
+    whole_number,
+    yes_or_no,
+)
 from .request_file import read_mapping
 from .tables import HEALPIX_ORDER, in_band_order
 
@@ -441,6 +450,14 @@ class CutoutRequest(_Part):
 
     output: _Path
     """Directory for the product."""
+
+    coverage_map: Annotated[bool, BeforeValidator(yes_or_no)] = False
+    """Whether the product has a map of what it covers (MOC): true or
+    false."""
+
+    status_votable: Annotated[bool, BeforeValidator(yes_or_no)] = False
+    """Whether the product has its status table as VOTable too: true or
+    false."""
 
     labels: Labels = Labels()
     """Texts for the headers of the product: a mapping."""

@@ -22,7 +22,16 @@ import pydantic
 
 from .errors import did_you_mean
 
-__all__ = ("julian_year", "path_or_uri", "quoted", "repository", "several", "text", "whole_number")
+__all__ = (
+    "julian_year",
+    "path_or_uri",
+    "quoted",
+    "repository",
+    "several",
+    "text",
+    "whole_number",
+    "yes_or_no",
+)
 
 _SHORTENER = reprlib.Repr(maxstring=80, maxother=80, maxlong=80, maxlevel=3)
 _URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -105,6 +114,24 @@ def julian_year(value: Any, allowed: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not 1800 <= value <= 2200:
         raise ValueError(f"{allowed}, from 1800 to 2200")
     return float(value)
+
+
+def yes_or_no(value: Any) -> bool:
+    """Check a switch.
+
+    Parameters
+    ----------
+    value
+        What the user wrote.
+
+    Returns
+    -------
+    value
+        The same; texts and numbers do not pass.
+    """
+    if not isinstance(value, bool):
+        raise ValueError("must be true or false")
+    return value
 
 
 def several(
