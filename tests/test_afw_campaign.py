@@ -25,6 +25,8 @@ from lsst.dax.bulkcutout.tests import SkyRepository, tangent_layout, tangent_tra
 from lsst.dax.bulkcutout.tests.afw_files import DP1_BITS, HSC_BITS, AfwFile
 from lsst.dax.bulkcutout.tests.afw_repositories import make_afw_repo
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
+from lsst.dax.bulkcutout.tests.old_cell_coadds import OldCellCoadd
+from lsst.dax.bulkcutout.tests.repository_writer import RepositoryWriter
 from lsst.dax.bulkcutout.verify import verify_product
 
 SIZE = 15
@@ -132,6 +134,44 @@ def test_images_alone_are_cut(tmp_path: Path) -> None:
                 np.testing.assert_array_equal(cutout.mask_plane("NO_DATA", band), none)
                 assert np.isnan(cutout.variance(band)).all()
     assert holes
+
+
+def test_older_cell_coadds_go_all_the_way(tmp_path: Path) -> None:
+    """With a storage class whose Python type is not here."""
+    layout = tangent_layout([tangent_tract(8, center=(150.1, 2.2), n_patches=(2, 1), origin=(-70, 4000))])
+    keys = [(tract, patch, band) for tract, patch in layout.images for band in BANDS]
+    root = tmp_path / "repo"
+    where = layout.tracts[8]
+    wcs: dict[str, Any] = {"CTYPE1": "RA---TAN", "CTYPE2": "DEC--TAN", "RADESYS": "ICRS"}
+    for i in (1, 2):
+        wcs |= {f"CRVAL{i}": where.crval[i - 1], f"CRPIX{i}": where.crpix[i - 1] + 1.0}
+        wcs |= {f"CD{i}_{j}": where.cd[i - 1][j - 1] for j in (1, 2)}
+    files, coadds = {}, {}
+    with RepositoryWriter(root, layout, BANDS, keys, storage_class="MultipleCellCoadd") as target:
+        for number, key in enumerate(keys):
+            box = layout.patch(*key[:2]).outer
+            cell = tuple((side - 10) // 5 for side in box.shape)
+            coadds[key] = OldCellCoadd.coded(
+                origin=(box.y0 + 5, box.x0 + 5), cell=(cell[0], cell[1]), n_cells=(5, 5), code=number + 1
+            )
+            files[key] = coadds[key].write(root / "{}_{}_{}.fits".format(*key), wcs, FILTER=key[2])
+        paths = target.ingest(files, formatter="lsst.images.formatters.GenericFormatter")
+    missing = {key: frozenset(coadds[key].missing) for key in keys}
+    repo = SkyRepository(root, "coadds", target.run, "deep_coadd", layout, BANDS, paths, target.refs, missing)
+    catalog = catalog_of(repo, tmp_path / "catalog.parquet", n=20)
+    _, status = run_here(write_request(tmp_path / "run", repo, catalog, size=SIZE))
+    assert status == COMPLETE
+    report = verify_product(tmp_path / "run" / "out")
+    assert not report.problems, str(report)
+    (product,) = (tmp_path / "run" / "out").glob("size=*/*.hdf5")
+    with h5py.File(product) as file:
+        for row, (iy, ix) in enumerate(file["images/psf_cell"][:, 0].tolist()):
+            kernel = file["images/psf"][row, 0]
+            patch = int(file["catalog/patch"][row])
+            if iy < 0:
+                assert np.isnan(kernel).all()
+            else:
+                np.testing.assert_array_equal(kernel, coadds[8, patch, "g"].psf[iy, ix].astype("f4"))
 
 
 @pytest.mark.parametrize("damage", ["truncated", "tile"])

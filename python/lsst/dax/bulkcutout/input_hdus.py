@@ -14,8 +14,9 @@ import math
 from typing import Any
 
 import astropy.io.fits
+import numpy as np
 
-__all__ = ("find_planes", "flux_of", "mask_values")
+__all__ = ("find_planes", "flux_of", "mask_values", "stitch_cells")
 
 _NANOJANSKY = "nJy"
 _UNITS = {"Jy": 1e9, "mJy": 1e6, "uJy": 1e3, "pJy": 1e-3} | {
@@ -27,6 +28,56 @@ _UNITS = {"Jy": 1e9, "mJy": 1e6, "uJy": 1e3, "pJy": 1e-3} | {
     for unit in units
 }
 _COUNTS = ("adu", "dn", "count", "counts", "ct", "cts", "electron", "electrons", "e-", "e")
+
+
+def stitch_cells(hdus: astropy.io.fits.HDUList) -> astropy.io.fits.HDUList:
+    """Put together the cells of the older layout of cell coadds.
+
+    Parameters
+    ----------
+    hdus
+        All HDUs of the file.
+
+    Returns
+    -------
+    hdus
+        Image, mask and variance as HDUs of their own; the same as given for
+        files of other layouts.
+    """
+    if len(hdus) < 2 or "GRCELL1" not in hdus[1].header:
+        return hdus
+    header, rows = hdus[1].header, hdus[1].data
+    (nx, mx, x0, ox), (ny, my, y0, oy) = (
+        [header[f"{card}{axis}"] for card in ("GRCELL", "GRSHAPE", "GRMIN", "OCELL")] for axis in (1, 2)
+    )
+    bx, by = (ox - nx) // 2, (oy - ny) // 2
+    bits = {str(name): int(bit) for name, bit in hdus["MASKDEF"].data}
+    shape = (my * ny + 2 * by, mx * nx + 2 * bx)
+    planes = {
+        "IMAGE": np.full(shape, np.nan, dtype=np.float32),
+        "MASK": np.full(shape, 1 << bits.get("NO_DATA", 0), dtype=np.int32),
+        "VARIANCE": np.full(shape, np.nan, dtype=np.float32),
+    }
+    # Cells overlap: what is inside one counts, and the border at the edge.
+    for row in rows:
+        cx, cy = (int(value) for value in row["cell_id"])
+        left, right = (0 if cx == 0 else bx), (ox if cx == mx - 1 else ox - bx)
+        low, high = (0 if cy == 0 else by), (oy if cy == my - 1 else oy - by)
+        there = np.s_[cy * ny + low : cy * ny + high, cx * nx + left : cx * nx + right]
+        for name, plane in planes.items():
+            plane[there] = row[name.lower()].reshape(oy, ox)[low:high, left:right]
+    result = astropy.io.fits.HDUList([astropy.io.fits.PrimaryHDU()])
+    for name, plane in planes.items():
+        cards = hdus[0].header.copy(strip=True)
+        cards["CRPIX1"] -= x0 - bx
+        cards["CRPIX2"] -= y0 - by
+        cards["LTV1"], cards["LTV2"] = float(bx - x0), float(by - y0)
+        if name != "MASK":
+            cards["BUNIT"] = header["TUNIT2"]
+        for plane_name, bit in bits.items() if name == "MASK" else ():
+            cards[f"HIERARCH MP_{plane_name}"] = bit
+        result.append(astropy.io.fits.ImageHDU(plane, cards, name=name))
+    return result
 
 
 def find_planes(hdus: astropy.io.fits.HDUList) -> dict[str, Any]:

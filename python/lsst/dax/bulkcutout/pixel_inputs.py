@@ -22,7 +22,7 @@ import astropy.wcs
 import astropy.wcs.utils
 import numpy as np
 
-from .input_hdus import find_planes, flux_of, mask_values
+from .input_hdus import find_planes, flux_of, mask_values, stitch_cells
 
 __all__ = ("InputImage", "to_pixels", "to_sky", "wcs_of")
 
@@ -49,7 +49,7 @@ class InputImage:
             raise
 
     def _open(self, path: str) -> None:
-        hdus = self._stack.enter_context(astropy.io.fits.open(path))
+        hdus = stitch_cells(self._stack.enter_context(astropy.io.fits.open(path)))
         self._masks: list[Any] = []
         self._variance: Any = None
         self._is_plain = _is_plain(hdus)
@@ -274,6 +274,8 @@ def _companion_image(hdus: astropy.io.fits.HDUList, name: str) -> Any:
 
 
 def _section(hdu: Any, there: Any) -> np.ndarray:
-    pixels: np.ndarray = np.asarray(hdu.section[(*([0] * (hdu.header["NAXIS"] - 2)), *there)])
+    # Only what comes from a file has sections.
+    source = hdu.data if hdu.fileinfo() is None else hdu.section
+    pixels: np.ndarray = np.asarray(source[(*([0] * (hdu.header["NAXIS"] - 2)), *there)])
     # As the product has them; arithmetic is on float64.
     return pixels if pixels.dtype.kind in "iu" else pixels.astype(np.float32).astype(np.float64)

@@ -25,6 +25,7 @@ from .background import BackgroundField
 from .cell_coadd import CellCoaddReader
 from .companions import Companions
 from .fits_file import FitsFile
+from .multiple_cell_coadd import MultipleCellCoaddReader
 from .plain_image import PlainImageReader
 
 __all__ = ("READERS", "BackgroundField", "Companions", "ImageReader", "open_image")
@@ -207,7 +208,7 @@ class ImageReader(Protocol):
     ) -> None: ...
 
 
-READERS = (CellCoaddReader, AfwExposureReader, PlainImageReader)
+READERS = (CellCoaddReader, MultipleCellCoaddReader, AfwExposureReader, PlainImageReader)
 """The layouts that are known, in the order in which they are tried."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from .fits_header import FitsHeader
 
-__all__ = ("FitsTable",)
+__all__ = ("FitsTable", "row_type")
 
 _FORMAT = re.compile(r"(\d*)([LXBIJKAEDCMPQ])([LXBIJKAEDCM]?)")
 _TYPES = {"L": "S1", "X": "u1", "B": "u1", "I": ">i2", "J": ">i4", "K": ">i8", "A": "S1"} | {
@@ -36,8 +36,7 @@ class FitsTable:
     def __init__(self, header: FitsHeader) -> None:
         self._header = header
         n_bytes, n_rows = header.integer("NAXIS1", minimum=0), header.integer("NAXIS2", minimum=0)
-        self._heap_item_size: dict[str, int] = {}
-        row = self._row_type(header)
+        row, self._heap_item_size = row_type(header)
         if row.itemsize != n_bytes:
             raise header.file.corrupt(f"rows of {header.name} have {n_bytes} bytes, columns {row.itemsize}")
         self.rows = np.frombuffer(header.file.read(header.data_address, n_bytes * n_rows, header.name), row)
@@ -47,27 +46,6 @@ class FitsTable:
         heap_offset = header.integer("THEAP", n_bytes * n_rows, minimum=n_bytes * n_rows)
         self._heap_address = header.data_address + heap_offset
         self._heap_size = n_bytes * n_rows + header.integer("PCOUNT", 0, minimum=0) - heap_offset
-
-    def _row_type(self, header: FitsHeader) -> np.dtype[Any]:
-        fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
-        for column in range(1, header.integer("TFIELDS", minimum=0) + 1):
-            name, form = header.text(f"TTYPE{column}", f"column{column}"), header.text(f"TFORM{column}")
-            match = _FORMAT.match(form)
-            if match is None or any(name == field[0] for field in fields):
-                raise header.file.corrupt(f"column {name!r} of {header.name} has the format {form[:20]!r}")
-            repeat, kind, item = int(match[1] or 1), match[2], match[3]
-            if repeat > 8 * header.integer("NAXIS1"):
-                raise header.file.corrupt(f"column {name!r} of {header.name} is wider than a row")
-            if kind in "PQ":
-                fields.append((name, ">i4" if kind == "P" else ">i8", (2,)))
-                self._heap_item_size[name] = np.dtype(_TYPES[item or "B"]).itemsize
-            elif kind == "A":
-                fields.append((name, f"S{repeat}"))
-            elif repeat == 1:
-                fields.append((name, _TYPES[kind]))
-            else:
-                fields.append((name, _TYPES[kind], (-(-repeat // 8) if kind == "X" else repeat,)))
-        return np.dtype(fields)
 
     def in_heap(self, column: str) -> np.ndarray:
         """Which cells of a variable-length column lie inside the heap.
@@ -121,3 +99,40 @@ class FitsTable:
         end = max(offset + count for count, offset in places)
         heap = self._header.file.read(self._heap_address + begin, end - begin, self._header.name)
         return [heap[offset - begin : offset - begin + count] for count, offset in places]
+
+
+def row_type(header: FitsHeader) -> tuple[np.dtype[Any], dict[str, int]]:
+    """What a row of a binary table consists of.
+
+    Parameters
+    ----------
+    header
+        Header of the HDU.
+
+    Returns
+    -------
+    row
+        Structured type; columns of arrays are flat.
+    heap_item_size
+        Bytes of an item in the heap, for variable-length columns.
+    """
+    heap_item_size: dict[str, int] = {}
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int, ...]]] = []
+    for column in range(1, header.integer("TFIELDS", minimum=0) + 1):
+        name, form = header.text(f"TTYPE{column}", f"column{column}"), header.text(f"TFORM{column}")
+        match = _FORMAT.match(form)
+        if match is None or any(name == field[0] for field in fields):
+            raise header.file.corrupt(f"column {name!r} of {header.name} has the format {form[:20]!r}")
+        repeat, kind, item = int(match[1] or 1), match[2], match[3]
+        if repeat > 8 * header.integer("NAXIS1"):
+            raise header.file.corrupt(f"column {name!r} of {header.name} is wider than a row")
+        if kind in "PQ":
+            fields.append((name, ">i4" if kind == "P" else ">i8", (2,)))
+            heap_item_size[name] = np.dtype(_TYPES[item or "B"]).itemsize
+        elif kind == "A":
+            fields.append((name, f"S{repeat}"))
+        elif repeat == 1:
+            fields.append((name, _TYPES[kind]))
+        else:
+            fields.append((name, _TYPES[kind], (-(-repeat // 8) if kind == "X" else repeat,)))
+    return np.dtype(fields), heap_item_size
