@@ -207,6 +207,18 @@ def test_what_would_have_to_be_held_in_memory_is_refused(path: Path, inside: str
     assert "more than" in message
 
 
+@pytest.mark.parametrize("table", [tabledata(ROWS * 2000), tabledata(ROWS.replace("-5", "&#45;5") * 2000)])
+@pytest.mark.parametrize("kind", ["tabledata", "binary"])
+def test_what_need_not_be_held_may_be_of_any_size(path: Path, table: str, kind: str) -> None:
+    """The limit is that of a value, not that of the file."""
+    contents = document(table if kind == "tabledata" else binary(ENCODED * 2000))
+    with (
+        mock.patch.object(votable_parser, "MOST_CELL_BYTES", 20_000),
+        mock.patch.object(votable_parser, "FEED_BYTES", 5000),
+    ):
+        assert len(contents) > 60_000 and len(read(path, contents)) == 4000
+
+
 @pytest.mark.parametrize("share", np.linspace(0.01, 0.97, 23).tolist())
 @pytest.mark.parametrize("table", [tabledata(ROWS * 40), binary(ENCODED * 40)])
 def test_votable_that_was_cut_short_is_refused(path: Path, table: str, share: float) -> None:

@@ -177,7 +177,6 @@ class _Parser:
 
     def _feed(self, data: bytes, *, is_final: bool = False) -> None:
         self._n_fed += len(data)
-        self._n_fed += len(data)
         try:
             self._expat.Parse(data, is_final)
         except xml.parsers.expat.ExpatError as error:
