@@ -129,6 +129,35 @@ def test_cutouts_of_plain_images_are_those_of_astropy(tmp_path: Path) -> None:
         assert cutouts.by_row(1).status["i"] == "no_dataset"
 
 
+def test_images_of_one_grid_complete_each_other(tmp_path: Path) -> None:
+    """Their pixels are numbered each from its own corner: those of the second
+    footprint lie 60 px to the right.  A third, half a pixel off, is of another
+    grid, and gives nothing.
+    """
+    folder = make_folder(tmp_path / "images")
+    write(folder / "d.fits", coded(7, (50, 80)), FILTER="g", CRPIX1=61.25 - 60.5, CRPIX2=-14.5 - 20)
+    report = ingest([folder], tmp_path / "repo")
+    x, y = np.array([60.3, 52.2, 44.8]), np.array([22.3, 44.4, 30.6])
+    positions = list(zip(*(each.tolist() for each in sky(folder / "a_g.fits", x, y)), strict=True))
+    size = {"pixels": 90}
+    request = write_request(tmp_path / "run", report, positions, size=size, bands=["g"])
+    assert run_here(request)[1] == 0
+    mosaic = np.full((400, 400), np.nan, "f4")
+    mosaic[100:150, 160:240] = coded(3, (50, 80))
+    mosaic[100:170, 100:190] = coded(0)
+    with open_cutouts(tmp_path / "run" / "out") as cutouts:
+        assert len(cutouts) == 3
+        for cutout in cutouts:
+            first_x, first_y = (int(np.ceil(each[cutout.row] - 45)) + 100 for each in (x, y))
+            expected = mosaic[first_y : first_y + 90, first_x : first_x + 90]
+            assert np.array_equal(cutout.image("g"), expected, equal_nan=True)
+            assert np.array_equal(cutout.mask_plane("NO_DATA", "g"), np.isnan(expected))
+            assert cutout.n_patches("g") == (1 if cutout.row == 2 else 2)
+            assert cutout.stitched("g") == (cutout.row != 2)
+    verified = verify_product(tmp_path / "run" / "out")
+    assert verified.ok, str(verified)
+
+
 def test_more_images_are_added_where_they_belong(tmp_path: Path) -> None:
     """Again does nothing; a new footprint of a known grid is a new patch."""
     folder = make_folder(tmp_path / "images")

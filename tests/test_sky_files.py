@@ -26,8 +26,8 @@ from tiny_sky import SIZE, TRACT, tiny_table
 
 from lsst.dax.bulkcutout import coverage_map, open_cutouts, sky_files
 from lsst.dax.bulkcutout.coverage_map import CoverageMap, coverage_order
-from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.cutout_corners import corners
+from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.status_votable import write_status_votable
 from lsst.dax.bulkcutout.tables import status_schema, with_unit

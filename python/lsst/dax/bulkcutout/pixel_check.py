@@ -27,6 +27,7 @@ from .pixel_inputs import InputImage, to_pixels, to_sky, wcs_of
 __all__ = ("PixelComparison", "PixelFault", "compare_pixels")
 
 _TOLERANCE_PIXELS = 1e-6
+_GRID_TOLERANCE_PIXELS = 0.01
 _MOST_OPEN = 16
 _BAND_NO_DATASET, _BAND_READ_FAILED = 1, 3
 
@@ -224,7 +225,13 @@ class _Target:
         floats, planes, has = image.cut(first_x, first_y, self._size)
         n_patches = n_home = int(has.any())
         for uuid in () if has.all() else self.neighbors(band):
-            other_floats, other_planes, other_has = others[uuid].cut(first_x, first_y, self._size)
+            other = others[uuid]
+            # The same pixel may have another number in another image.
+            shift = np.subtract(other.place(*self._sky), (x, y))
+            dx, dy = (round(float(value)) for value in shift)
+            if not np.hypot(*(shift - (dx, dy))) <= _GRID_TOLERANCE_PIXELS or other.unit != image.unit:
+                continue
+            other_floats, other_planes, other_has = other.cut(first_x + dx, first_y + dy, self._size)
             # Every pixel is the first image's that has it.
             taken = other_has & ~has
             has |= other_has
