@@ -76,6 +76,7 @@ LEVELS = {
     "status_votable": 2,
     "formats": 2,
     "pixel_check": 2,
+    "pixel_extras": 2,
     "pixel_inputs": 2,
     "preview": 2,
     "notable": 2,

@@ -36,7 +36,9 @@ from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.readers import open_image
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import prepare_here, run_here, write_request
+from lsst.dax.bulkcutout.tests.products import seal
 from lsst.dax.bulkcutout.top_up import top_up
+from lsst.dax.bulkcutout.verify import verify_product
 from lsst.images import cells as lic
 
 TRACT, BANDS, SIZE = 3, ("g", "r"), 19
@@ -132,6 +134,8 @@ def test_all_planes_are_those_of_the_images(repo: SkyRepository, catalog: Path, 
                 np.testing.assert_array_equal(plane, expected)
             else:
                 assert np.isnan(plane).all()
+    report = verify_product(tmp_path / "out")
+    assert report.ok, str(report)
     assert compared == {(0, "g"), (0, "r"), (1, "g"), (1, "r"), (2, "g")}
     (warning,) = read_manifest(tmp_path / "out").execution["warnings"][-1:]
     assert "'mask_fraction'" in warning and "in r have none" in warning
@@ -168,6 +172,8 @@ def test_background_is_that_of_apply_background(
         # Where the data are does not depend on the background.
         valid = np.isfinite(expected) & ~cutout.mask_plane("NO_DATA", band)
         assert cutout.valid_fraction(band) == pytest.approx(valid.mean())
+    report = verify_product(tmp_path / "out")
+    assert report.ok, str(report)
     assert compared == {(0, "g"), (0, "r"), (1, "g"), (1, "r")}
     assert (differ == 0) == (background == "OBJECT")
     status = pq.read_table(tmp_path / "out" / "status.parquet").to_pylist()
@@ -179,6 +185,25 @@ def test_background_is_that_of_apply_background(
             assert file["provenance/background"].asstr()[()].tolist() == [[state, state]] * 2
             assert file["meta/background"].asstr()[()] == state
             assert file["meta/background_requested"].asstr()[()] == background.replace("None", "none")
+
+
+def test_verify_finds_a_wrong_background(repo: SkyRepository, catalog: Path, tmp_path: Path) -> None:
+    """Also one that is off by the last digits of the models alone."""
+    part = tmp_path / "part.parquet"
+    pq.write_table(pq.read_table(catalog).slice(0, 16), part)
+    assert run_here(ask(tmp_path, repo, part, background="pretty"))[1] == 0
+    out = tmp_path / "out"
+    manifest = read_manifest(out)
+    seal(out, manifest.model_copy(update={"request": {**manifest.request, "background": "none"}}))
+    datasets = {problem.dataset.partition(" ")[0] for problem in verify_product(out).problems}
+    assert datasets == {"images/flux", "provenance/background"}
+    seal(out, manifest)
+    (path,) = out.glob("size=*/*.hdf5")
+    with h5py.File(path, "r+") as file:
+        file["images/flux"][3, 1] *= np.float32(1 + 3e-6)
+    seal(out, manifest)
+    (problem,) = verify_product(out).problems
+    assert problem.dataset == "images/flux in r"
 
 
 def test_stored_background_is_stated_and_nothing_is_changed(

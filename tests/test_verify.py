@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lsst.dax.bulkcutout import input_hdus, pixel_check, pixel_inputs
+from lsst.dax.bulkcutout import input_hdus, pixel_check, pixel_extras, pixel_inputs
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.manifest import read_manifest, write_manifest
 from lsst.dax.bulkcutout.tests.products import SmallProduct, seal
@@ -72,6 +72,7 @@ def swap(values: Any, first: int, second: int) -> None:
         {"sizes": (9, 16), "text_ids": True},
         {"planes": ("image",)},
         {"planes": ("mask", "psf")},
+        {"planes": ("image", "noise", "mask_fraction")},
         {"empty": True},
         {"bands": ("r",)},
     ],
@@ -386,17 +387,35 @@ def test_long_reports_are_cut(out: Path) -> None:
     assert "and 22 more" in str(report)
 
 
+@pytest.mark.parametrize("place", [("noise", 0, 1), ("noise", 5, 2), ("mask_fraction", 3, 0)])
+def test_wrong_noise_and_mask_fractions_are_found(tmp_path: Path, place: tuple[str, int, int]) -> None:
+    """The first band has one realization less than the others."""
+    kind, number, band = place
+    out = SmallProduct(tmp_path, planes=("image", "noise", "mask_fraction")).make().out
+    report = change_file(out, lambda file: file[f"images/{kind}"].__setitem__((2, band, number, 7, 5), 0.25))
+    (problem,) = report.problems
+    name = ("clipped", "odd", "rejected", "spotty")[number] if kind == "mask_fraction" else number
+    assert problem.dataset == f"images/{kind}/{name} in {'gri'[band]}"
+    assert "differs in 1 pixels, first [7, 5]: 0.25" in problem.message
+
+
+def test_noise_that_the_image_does_not_have_is_found(tmp_path: Path) -> None:
+    out = SmallProduct(tmp_path, planes=("image", "noise")).make().out
+    report = change_file(out, lambda file: file["images/noise"].__setitem__((0, 0, 5), 1.0))
+    assert [problem.dataset for problem in report.problems] == ["images/noise/5 in g"]
+
+
 def test_pixel_check_is_a_second_opinion() -> None:
     """It and its helpers import nothing else of ours, anywhere."""
-    names = set()
-    for module in (pixel_check, pixel_inputs, input_hdus):
+    names, helpers = set(), ("input_hdus", "pixel_inputs", "pixel_extras")
+    for module in (pixel_check, pixel_inputs, pixel_extras, input_hdus):
         for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
             if isinstance(node, ast.Import):
                 names |= {alias.name.split(".")[0] for alias in node.names}
-            elif isinstance(node, ast.ImportFrom) and node.module not in ("input_hdus", "pixel_inputs"):
-                assert node.level == 0
+            elif isinstance(node, ast.ImportFrom) and node.module not in helpers:
+                assert node.level == 0 and not str(node.module).startswith("lsst.dax")
                 names.add(str(node.module).split(".")[0])
     assert names <= {
-        "__future__", "astropy", "collections", "contextlib", "dataclasses", "h5py", "json", "math", "numpy",
-        "typing", "warnings",
+        "__future__", "astropy", "collections", "contextlib", "dataclasses", "h5py", "json", "lsst", "math",
+        "numpy", "typing", "warnings",
     }  # fmt: skip

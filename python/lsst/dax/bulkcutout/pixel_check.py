@@ -4,8 +4,9 @@
 
 """Compare pixels of a product with its input images.
 
-A second opinion: this module, `pixel_inputs` and `input_hdus` read with h5py
-and astropy, do their own arithmetic, and import nothing else of this package.
+A second opinion: this module, `pixel_inputs`, `pixel_extras` and `input_hdus`
+read with h5py and astropy (background models: lsst.images), do their own
+arithmetic, and import nothing else of this package.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import astropy.wcs
 import h5py
 import numpy as np
 
+from .pixel_extras import STORED_FLUX, Wanted
 from .pixel_inputs import InputImage, to_pixels, to_sky, wcs_of
 
 __all__ = ("PixelComparison", "PixelFault", "compare_pixels")
@@ -57,7 +59,9 @@ class PixelComparison:
     """Number of pixels that were compared, all planes counted."""
 
 
-def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[str, str]) -> PixelComparison:
+def compare_pixels(
+    product_file: str, indices: Sequence[int], inputs: Mapping[str, str], *, background: str = "stored"
+) -> PixelComparison:
     """Compare some cutouts of a file with the images that they came from.
 
     Parameters
@@ -68,6 +72,9 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
         Zero-based rows of the file.
     inputs
         Path of the input image by dataset UUID.
+    background
+        Background that was asked for: ``stored``, ``none`` or the name of a
+        model.
 
     Returns
     -------
@@ -76,7 +83,10 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
     """
     faults: list[PixelFault] = []
     pixels = 0
-    with h5py.File(product_file, "r") as file, _Inputs(inputs, _companions(file)) as others:
+    with (
+        h5py.File(product_file, "r") as file,
+        _Inputs(inputs, _companions(file), _wanted(file, background)) as others,
+    ):
         targets = [_Target(file, index) for index in sorted(indices)]
         for uuid, members in _by_input(targets).items():
             if uuid is None:
@@ -104,8 +114,11 @@ def compare_pixels(product_file: str, indices: Sequence[int], inputs: Mapping[st
 class _Inputs:
     """Images of neighbouring patches, some of which are kept open."""
 
-    def __init__(self, paths: Mapping[str, str], companions: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, paths: Mapping[str, str], companions: Mapping[str, Mapping[str, Any]], wanted: Wanted
+    ) -> None:
         self._paths = paths
+        self._wanted = wanted
         self._companions = companions
         self._open: dict[str, InputImage] = {}
 
@@ -131,7 +144,7 @@ class _Inputs:
             kind: {**companion, "path": self._paths[companion["uuid"]]}
             for kind, companion in self._companions.get(uuid, {}).items()
         }
-        return InputImage(self._paths[uuid], companions)
+        return InputImage(self._paths[uuid], companions, self._wanted)
 
 
 class _Target:
@@ -185,7 +198,7 @@ class _Target:
 
     def check_absent(self, band: int) -> Iterator[PixelFault]:
         """A band without an image is empty."""
-        for name in ("flux", "variance"):
+        for name in ("flux", "variance", "noise", "mask_fraction"):
             if (pixels := self._pixels(name, band)) is not None and not np.isnan(pixels).all():
                 yield self._fault(f"images/{name}", "has pixels, though there is no input image", band)
         if (mask := self._pixels("mask", band)) is not None:
@@ -222,6 +235,9 @@ class _Target:
         if (unit := self._unit(band)) != image.unit:
             message = f"is {unit!r}, by the input image {image.unit!r}"
             faults.append(self._fault("provenance/unit", message, band))
+        if image.subtracted is not None and (found := self._text("background", band)) != image.subtracted:
+            message = f"is {found!r}, by the input image and the request {image.subtracted!r}"
+            faults.append(self._fault("provenance/background", message, band))
         floats, planes, has = image.cut(first_x, first_y, self._size)
         n_patches = n_home = int(has.any())
         for uuid in () if has.all() else self.neighbors(band):
@@ -248,6 +264,10 @@ class _Target:
                 continue
             compared += pixels.size
             wrong = ~_same_floats(pixels, expected, exact=image.is_exact)
+            if name == "flux" and STORED_FLUX in floats:
+                # The last digit of sums of numbers of this size.
+                most = 3e-7 * (np.abs(floats[STORED_FLUX]) + np.abs(expected))
+                wrong &= ~(np.abs(pixels - expected) <= most)
             if wrong.any():
                 faults.append(self._fault(f"images/{name}", _first_wrong(wrong, pixels, expected), band))
         if (mask := self._pixels("mask", band)) is not None:
@@ -287,9 +307,11 @@ class _Target:
         return wcs_of(header)
 
     def _unit(self, band: int) -> str:
-        if "provenance/unit" not in self._file:
-            return "nJy"
-        texts = self._file["provenance/unit"][()][self._places(), band]
+        return self._text("unit", band) if "provenance/unit" in self._file else "nJy"
+
+    def _text(self, name: str, band: int) -> str:
+        """What the provenance says of a band."""
+        texts = self._file[f"provenance/{name}"][()][self._places(), band]
         return str(texts[0].decode()) if len(texts) else ""
 
     def _places(self) -> np.ndarray:
@@ -299,8 +321,14 @@ class _Target:
         return np.asarray(np.nonzero(same)[0])
 
     def _pixels(self, name: str, band: int) -> np.ndarray | None:
-        path = f"images/{name}"
-        return np.asarray(self._file[path][self._index, band]) if path in self._file else None
+        kind, _, plane = name.partition("/")
+        path = f"images/{kind}"
+        if path not in self._file:
+            return None
+        if not plane:
+            return np.asarray(self._file[path][self._index, band])
+        number = int(plane) if kind == "noise" else _fractions(self._file).index(plane)
+        return np.asarray(self._file[path][self._index, band, number])
 
     def _planes(self, mask: np.ndarray) -> dict[str, np.ndarray]:
         table = self._file["meta/mask_planes"]
@@ -321,6 +349,19 @@ def _by_input(targets: Sequence[_Target]) -> dict[str | None, list[tuple[_Target
         for uuid, band in target.inputs():
             members.setdefault(uuid, []).append((target, band))
     return members
+
+
+def _wanted(file: h5py.File, background: str) -> Wanted:
+    """What a file has beside image, variance and mask."""
+    n_noise = file["images/noise"].shape[2] if "images/noise" in file else 0
+    planes = [f"noise/{number}" for number in range(n_noise)]
+    if "images/mask_fraction" in file:
+        planes += [f"mask_fraction/{name}" for name in _fractions(file)]
+    return Wanted(background, tuple(planes))
+
+
+def _fractions(file: h5py.File) -> list[str]:
+    return [name.decode() for name in file["meta/mask_fractions"][()]]
 
 
 def _companions(file: h5py.File) -> dict[str, dict[str, Any]]:

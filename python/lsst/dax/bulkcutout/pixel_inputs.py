@@ -23,6 +23,7 @@ import astropy.wcs.utils
 import numpy as np
 
 from .input_hdus import find_planes, flux_of, mask_values, stitch_cells
+from .pixel_extras import InputExtras, Wanted
 
 __all__ = ("InputImage", "to_pixels", "to_sky", "wcs_of")
 
@@ -37,19 +38,30 @@ class InputImage:
     companions
         What else belongs to it, by kind: the ``path`` of each, and for the
         mask its ``codes`` by name, if it is one number a pixel.
+    wanted
+        What else is compared.
     """
 
-    def __init__(self, path: str, companions: Mapping[str, Mapping[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        companions: Mapping[str, Mapping[str, Any]] | None = None,
+        wanted: Wanted = Wanted(),  # noqa: B008 (frozen)
+    ) -> None:
         self._stack = contextlib.ExitStack()
         self._companions = companions or {}
         try:
-            self._open(path)
+            self._open(path, wanted)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, path: str) -> None:
+    def _open(self, path: str, wanted: Wanted) -> None:
         hdus = stitch_cells(self._stack.enter_context(astropy.io.fits.open(path)))
+        self._extras = InputExtras(hdus, path, wanted)
+        self.subtracted = self._extras.subtracted
+        """Background that is subtracted, where not the stored one is wanted;
+        else `None`."""
         self._masks: list[Any] = []
         self._variance: Any = None
         self._is_plain = _is_plain(hdus)
@@ -130,14 +142,15 @@ class InputImage:
         Returns
         -------
         floats
-            Image and variance by name, padded.
+            Image, variance and what else is wanted by name, padded.
         planes
             Mask planes by name, padded.
         has
             Which pixels the image has.
         """
         here, there = self._overlap(first_x, first_y, size)
-        floats = {name: np.full((size, size), np.nan, dtype=np.float32) for name in ("flux", "variance")}
+        names = ("flux", "variance", *self._extras.names)
+        floats = {name: np.full((size, size), np.nan, dtype=np.float32) for name in names}
         planes = {"NO_DATA": np.ones((size, size), dtype=bool)}
         has = np.zeros((size, size), dtype=bool)
         if here is None:
@@ -159,6 +172,7 @@ class InputImage:
             with np.errstate(divide="ignore", invalid="ignore"):
                 floats["variance"][here] = np.where(weight > 0, self._factor**2 / weight, np.nan)
                 planes["NO_DATA"][here] |= ~(weight > 0)
+        self._extras.fill(floats, here, there, y0=self.y0, x0=self.x0)
         return floats, planes, has
 
     def _mask_planes(self, hdu: Any, bits: np.ndarray) -> dict[str, np.ndarray]:

@@ -190,7 +190,12 @@ def _check_pixels(
         if not indices:
             continue
         try:
-            comparison = compare_pixels(str(directory / name), indices, inputs or {})
+            comparison = compare_pixels(
+                str(directory / name),
+                indices,
+                inputs or {},
+                background=manifest.request.get("background", "stored"),
+            )
         except (OSError, KeyError, RuntimeError) as error:
             problems.append(Problem("pixels", name, message=f"cannot be read: {error}"))
             continue
