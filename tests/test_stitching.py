@@ -40,10 +40,18 @@ from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.masks import merge_mask_planes
 from lsst.dax.bulkcutout.neighbors import reached_patches
+from lsst.dax.bulkcutout.patch_cut import NeighborImage, PatchCut
 from lsst.dax.bulkcutout.place import Place
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.dax.bulkcutout.stitch import Neighbor, find_shift
-from lsst.dax.bulkcutout.tables import BAND_NO_DATA, BAND_NO_DATASET, BAND_OK, BAND_READ_FAILED, MaskPlane
+from lsst.dax.bulkcutout.tables import (
+    BAND_NO_DATA,
+    BAND_NO_DATASET,
+    BAND_OK,
+    BAND_READ_FAILED,
+    MaskPlane,
+    NeighborInput,
+)
 from lsst.dax.bulkcutout.target_table import TargetTableWriter, sha256_of
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, make_targets, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
@@ -603,6 +611,45 @@ def test_damaged_neighbour_costs_the_cutouts_that_need_it(
                 np.testing.assert_array_equal(pixels[k, number], expected.floats["image"])
     assert 5 < hurt < 55
     assert any("lie on damaged" in sentence for sentence in damage)
+
+
+def test_memory_makes_no_difference(
+    repo: SkyRepository, images: dict[tuple[int, str], ImageReader], tmp_path: Path
+) -> None:
+    """Not one value of the dataset, whatever fits into a block."""
+    rng = np.random.default_rng(2)
+    x, y = rng.uniform(350, 399, 40), rng.uniform(1240, 1279, 40)
+    ra, dec = repo.layout.tracts[TRACT].pixel_to_sky(x, y)
+    columns = {"row": np.arange(40), "ra": ra, "dec": dec, "x": x, "y": y}
+    for name, value in (("size_pixels", np.resize([12, 90], 40)), ("tract", TRACT), ("patch", 4)):
+        columns[name] = np.broadcast_to(np.asarray(value, dtype=np.int32), 40)
+    writer = TargetTableWriter(tmp_path)
+    writer.write(TRACT, 4, pa.table(columns).to_batches())
+    (targets,) = writer.close()
+    for memory in (1_000, 100_000, 50_000_000):
+        patch_cut = PatchCut(
+            BANDS,
+            {band: f"id-{band}" for band in BANDS},
+            {band: images[4, band] for band in BANDS},
+            planes=("image", "variance", "mask", "psf"),
+            memory_bytes=memory,
+            retry=lambda action: action(),
+            neighbors=[
+                NeighborImage(NeighborInput(patch, band, f"id-{patch}-{band}"), image)
+                for (patch, band), image in images.items()
+                if patch != 4
+            ],
+        )
+        patch_cut.write(tmp_path / f"{memory}.hdf5", tmp_path / targets.path, tract=TRACT, patch=4)
+    with h5py.File(tmp_path / "1000.hdf5") as first:
+        names: list[str] = []
+        first.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
+        assert len(names) > 30 and first["size=90/stitched"][()].all()
+        for other in ("100000", "50000000"):
+            with h5py.File(tmp_path / f"{other}.hdf5") as second:
+                assert dict(second.attrs.items()).keys() == dict(first.attrs.items()).keys()
+                for name in names:
+                    np.testing.assert_array_equal(first[name][()], second[name][()], err_msg=name)
 
 
 def test_home_band_that_is_missing_stays_missing(repo: SkyRepository, tmp_path: Path) -> None:
