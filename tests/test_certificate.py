@@ -292,6 +292,23 @@ class TestWhatIsMissing:
         with pytest.raises(UserError, match="no psf.*the images have none"):
             certify(copy)
 
+    def test_psf_with_the_reason_that_the_product_gives(self, copy: Path) -> None:
+        for path in copy.glob("size=*/*.hdf5"):
+            with h5py.File(path, "r+") as file:
+                del file["images/psf"]
+                shape = file["provenance/psf_note"].shape
+                del file["provenance/psf_note"]
+                file["provenance/psf_note"] = np.full(shape, b"it is Piff's")
+        with pytest.raises(UserError, match="has no psf, which photometry needs: it is Piff's"):
+            certify(copy)
+
+    def test_unit_of_the_images(self, copy: Path) -> None:
+        def count(file: h5py.File) -> None:
+            file["images/flux"].attrs["unit"] = "adu"
+
+        with pytest.raises(UserError, match="is 'adu', not nJy"):
+            change(copy, count)
+
     def test_cutouts(self, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="no cutouts"):
             certify(SmallProduct(tmp_path, empty=True).make().out)

@@ -51,11 +51,14 @@ def test_new_rows_cut_their_own_patches_alone(
     campaign, status = run_here(request)
     assert status == COMPLETE
     before = {place: output.dataset_id for place, output in read_outputs(campaign).items()}
+    (tmp_path / "out" / "certificate.json").write_text("{}")
     pq.write_table(table, catalog)
     to_cut = top_up(campaign, request)
     assert 0 < to_cut < 4
     _, status = run_here(request)
     assert status == COMPLETE
+    # What was said of the product before is not said of this one.
+    assert not (tmp_path / "out" / "certificate.json").exists()
     after = {place: output.dataset_id for place, output in read_outputs(campaign).items()}
     changed = Counter(before.get(place) != dataset_id for place, dataset_id in after.items())
     assert changed == {True: to_cut, False: 4 - to_cut}

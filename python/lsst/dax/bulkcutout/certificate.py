@@ -21,22 +21,20 @@ from .campaign import write_atomically
 from .errors import UserError
 from .formats.cutout import Cutout
 from .formats.cutouts import Cutouts, open_cutouts
-from .manifest import CHECKSUMS_NAME, file_sha256, read_manifest
+from .manifest import (
+    CERTIFICATE_NAME,
+    CERTIFICATE_PICTURE_NAME,
+    CHECKSUMS_NAME,
+    file_sha256,
+    read_manifest,
+)
 from .masks import ALIASES
 from .photometry import fit_star
 from .star_selection import StarCatalog, read_star_catalog
 from .star_statistics import BRIGHT, FAINTEST, LEAST_STARS, TOO_BRIGHT, BandResult, describe, judge_band
 
-__all__ = (
-    "CERTIFICATE_NAME",
-    "CERTIFICATE_PICTURE_NAME",
-    "Certificate",
-    "certify",
-    "write_certificate",
-)
+__all__ = ("Certificate", "certify", "write_certificate")
 
-CERTIFICATE_NAME = "certificate.json"
-CERTIFICATE_PICTURE_NAME = "certificate.png"
 SCHEMA_VERSION = 1
 
 _NEEDED = ("image", "variance", "mask", "psf")
@@ -84,7 +82,9 @@ class Certificate:
         for band in self.bands:
             lines.append(f"  {band.band}  {'ok' if band.passed else 'FAILED'}: {band.stars} stars")
             if band.stars < LEAST_STARS:
-                lines.append(f"    too few isolated, unsaturated stars: {LEAST_STARS} are needed")
+                lines.append(
+                    f"    too few: {LEAST_STARS} isolated, unsaturated stars with PSF and variance are needed"
+                )
             lines += [f"    {name:<15} {value}" for name, value in describe(band)]
         for name in self.without:
             lines.append(f"  {name}  not checked: the catalog has no fluxes in this band")
@@ -234,16 +234,26 @@ def write_certificate(certificate: Certificate) -> tuple[Path, Path]:
 def _check_planes(cutouts: Cutouts, requested: object) -> None:
     if not len(cutouts):
         raise UserError("The product has no cutouts, so no stars to measure: see its status.parquet.")
-    datasets = cutouts.reader(0).names("images")
+    reader = cutouts.reader(0)
+    datasets = reader.names("images")
     missing = [plane for plane in _NEEDED if {"image": "flux"}.get(plane, plane) not in datasets]
+    if missing == ["psf"] and isinstance(requested, list) and "psf" in requested:
+        path = "provenance/psf_note"
+        notes = sorted({str(note) for note in reader.read(path).ravel() if note} if path in reader else ())
+        why = f": {'; '.join(notes)}" if notes else ", because the images have none that can be read"
+        raise UserError(f"The product has no psf, which photometry needs{why}.")
     if missing:
-        why = f" It was asked for {', '.join(requested)}." if isinstance(requested, list) else ""
-        if isinstance(requested, list) and "psf" in requested and missing == ["psf"]:
-            why = " It was asked for, but the images have none that can be read."
         raise UserError(
-            f"The product has no {' and no '.join(missing)}, which photometry needs.{why} Name them in a "
+            f"The product has no {' and no '.join(missing)}, which photometry needs. Name them in a "
             f"request: planes: [{', '.join(_NEEDED)}]."
         )
+    for file in range(len(cutouts.files)):
+        unit = cutouts.reader(file).attributes("images/flux").get("unit", "nJy")
+        if unit != "nJy":
+            raise UserError(
+                f"The unit of the images in {cutouts.files[file].name} is {unit!r}, not nJy: their fluxes "
+                "cannot be compared with those of a catalog."
+            )
 
 
 def _measure(cutouts: Cutouts, stars: StarCatalog, most: int) -> dict[str, dict[str, np.ndarray]]:

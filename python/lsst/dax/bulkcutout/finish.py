@@ -34,6 +34,8 @@ from .campaign import Campaign, Plan, write_atomically
 from .data_card import CARD_NAME, write_data_card
 from .errors import CorruptInputError, InternalError, TransientError, UserError
 from .manifest import (
+    CERTIFICATE_NAME,
+    CERTIFICATE_PICTURE_NAME,
     CHECKSUMS_NAME,
     MANIFEST_NAME,
     STATUS_NAME,
@@ -154,9 +156,10 @@ def _finish(
     ):
         _LOG.info("The product is there already, from the same inputs.")
         return previous
-    # From here to the end the directory holds no complete set: so no manifest.
-    (directory / MANIFEST_NAME).unlink(missing_ok=True)
-    (directory / CHECKSUMS_NAME).unlink(missing_ok=True)
+    # From here to the end the directory holds no complete set: so no manifest,
+    # and no certificate of what was there.
+    for name in (MANIFEST_NAME, CHECKSUMS_NAME, CERTIFICATE_NAME, CERTIFICATE_PICTURE_NAME):
+        (directory / name).unlink(missing_ok=True)
     counter = _Progress(progress, plan.targets)
     found: dict[str, ProductFile | None] = {}
     for planned in files:

@@ -20,6 +20,8 @@ from .errors import CorruptInputError, InternalError, UserError
 from .tables import STATUS
 
 __all__ = (
+    "CERTIFICATE_NAME",
+    "CERTIFICATE_PICTURE_NAME",
     "CHECKSUMS_NAME",
     "MANIFEST_NAME",
     "STATUS_NAME",
@@ -39,6 +41,8 @@ SCHEMA_VERSION = 2
 MANIFEST_NAME = "manifest.json"
 STATUS_NAME = "status.parquet"
 CHECKSUMS_NAME = "SHA256SUMS"
+CERTIFICATE_NAME = "certificate.json"
+CERTIFICATE_PICTURE_NAME = "certificate.png"
 
 
 class ProductFile(pydantic.BaseModel):

@@ -82,9 +82,11 @@ def write_preview(product: str | os.PathLike[str], path: Path | None = None, *, 
             for number in _choose(n_all, n_shown, notable.numbers)
         ]
         reader = cutouts.reader(0)
+        unit = reader.attributes("images/flux").get("unit", "nJy")
         name = f"{reader.meta('request_id')}   {reader.meta('dataset_type')}"
     stretch = _find_stretch(panels)
-    sheet = _draw_sheet(panels, stretch, title=f"{name}   {n_shown} of {n_all} cutouts", colours=colours)
+    title = f"{name}   {n_shown} of {n_all} cutouts"
+    sheet = _draw_sheet(panels, stretch, title=title, colours=colours, unit=unit)
     part = path.with_name(f".{path.name}.part")
     sheet.save(part, format="PNG")
     os.replace(part, path)
@@ -130,10 +132,10 @@ class _Stretch(NamedTuple):
     """What all panels have in common."""
 
     sky: np.ndarray
-    """Median of each colour, nJy, shape ``(colours, 1, 1)``."""
+    """Median of each colour, unit of the images, shape ``(colours, 1, 1)``."""
 
     sigma: float
-    """Scatter of the sky in the mean of the colours, nJy."""
+    """Scatter of the sky in the mean of the colours, in the same unit."""
 
     softening: float
     """Lupton's Q: the larger, the brighter the light that is not yet white."""
@@ -148,7 +150,7 @@ class _Panel:
     """What is special about it."""
 
     pixels: np.ndarray
-    """Colours in nJy, ``(colours, y, x)``; NaN where there is none."""
+    """Colours, ``(colours, y, x)``; NaN where there is none."""
 
     magnification: int
     """Sheet pixels a pixel of ``pixels``."""
@@ -236,7 +238,7 @@ def _sky(values: np.ndarray) -> tuple[float, float]:
 
 
 def _draw_sheet(
-    panels: Sequence[_Panel], stretch: _Stretch, *, title: str, colours: Sequence[Sequence[str]]
+    panels: Sequence[_Panel], stretch: _Stretch, *, title: str, colours: Sequence[Sequence[str]], unit: str
 ) -> Image.Image:
     side = max(panel.side for panel in panels)
     columns = min(_COLUMNS, len(panels))
@@ -250,7 +252,7 @@ def _draw_sheet(
     draw.text((_GAP, 8), _fit(draw, title, large, width - 2 * _GAP), fill=_INK, font=large)
     names = ("red", "green", "blue") if len(colours) == 3 else ("grey",)
     key = "  ".join(f"{name} {'+'.join(bands)}" for name, bands in zip(names, colours, strict=True))
-    legend = f"{key}    one asinh stretch, sky noise {stretch.sigma:.3g} nJy    hatched: no data"
+    legend = f"{key}    one asinh stretch, sky noise {stretch.sigma:.3g} {unit}    hatched: no data"
     draw.text((_GAP, 31), _fit(draw, legend, small, width - 2 * _GAP), fill=_FAINT, font=small)
     for number, panel in enumerate(panels):
         left = _GAP + (number % columns) * (side + _GAP)

@@ -15,6 +15,8 @@ import numpy as np
 
 from .errors import CorruptInputError, UserError
 from .manifest import (
+    CERTIFICATE_NAME,
+    CERTIFICATE_PICTURE_NAME,
     CHECKSUMS_NAME,
     MANIFEST_NAME,
     STATUS_NAME,
@@ -28,7 +30,7 @@ from .row_accounting import Problem, check_data_file, read_status
 
 __all__ = ("Problem", "VerifyReport", "verify_product")
 
-_NOT_LISTED = (MANIFEST_NAME, CHECKSUMS_NAME, "preview.png", "certificate.png", "certificate.json")
+_NOT_LISTED = (MANIFEST_NAME, CHECKSUMS_NAME, CERTIFICATE_NAME, CERTIFICATE_PICTURE_NAME, "preview.png")
 
 _MOST_SHOWN = 20
 """Problems of one check that a report prints."""
