@@ -134,7 +134,13 @@ LOWEST_LEVEL = {
 }
 """The lowest level that may import a package from outside."""
 
-ONLY_IN = {"lsst.ctrl.bps": {"parsl_site", "submit"}, "parsl": {"parsl_site"}, "click": {"cli"}}
+ONLY_IN = {
+    "lsst.afw": {"readers.afw_psf"},
+    "lsst.geom": {"readers.afw_psf"},
+    "lsst.ctrl.bps": {"parsl_site", "submit"},
+    "parsl": {"parsl_site"},
+    "click": {"cli"},
+}
 """Packages that one module wraps for all others."""
 
 NEVER = {

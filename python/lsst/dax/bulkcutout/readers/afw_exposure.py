@@ -136,7 +136,7 @@ class AfwExposureReader(TiledImage):
             Float32, shape ``(n, ky, kx)``, centred at ``[ky // 2, kx // 2]``;
             NaN outside the image and where there is no PSF.
         """
-        return self._cells.kernels(cells)
+        return self._cells.psf_kernels(cells)
 
     def _read_identity(self) -> None:
         header = self._file.primary
@@ -214,7 +214,8 @@ class AfwExposureReader(TiledImage):
 
     def _read_psf(self) -> None:
         schema = schema_of(self._file.primary)
-        model, self.psf_note = read_psf(self._archive, self._file.path, is_images=schema is not None)
+        middle = ((self.bbox.x0 + self.bbox.x1) / 2, (self.bbox.y0 + self.bbox.y1) / 2)
+        model, self.psf_note = read_psf(self._archive, self._file.path, middle, is_images=schema is not None)
         self._cells = ModelCells(model, self.bbox)
         self.has_psf: bool = model is not None
         self.psf_shape: tuple[int, int] = self._cells.psf_shape

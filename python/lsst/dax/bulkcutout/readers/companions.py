@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -24,7 +23,9 @@ from .celestial import celestial_wcs, has_celestial_wcs
 from .fits_extension import Extension, walk_extensions
 from .fits_file import FitsFile
 from .flux_units import NANOJANSKY, Flux, flux_unit
+from .model_cells import ModelCells
 from .pixel_plane import PixelPlane
+from .psf_file import read_psf_file
 
 __all__ = ("KINDS", "OTHER_CODE", "CompanionPlanes", "Companions")
 
@@ -82,14 +83,15 @@ class CompanionPlanes:
         self._planes: dict[str, PixelPlane] = {}
         self.mask_planes: tuple[MaskPlane, ...] = ()
         """Names of the mask's bits; none without a mask."""
-        self.psf: Any = None
+        self.psf: ModelCells | None = None
         """PSF kernels by cell, like those of an image; `None` if there are
         none."""
         self._stack = contextlib.ExitStack()
         try:
             for kind, path in companions.paths.items():
                 if kind == "psf":
-                    raise UserError(f"{path}: PSF files beside images are not read yet.")
+                    self.psf = read_psf_file(path, bbox)
+                    continue
                 file = self._stack.enter_context(FitsFile(path))
                 extension = _find(file, image_name)
                 plane = PixelPlane(extension, dtype=np.int32 if kind == "mask" else np.float32)

@@ -59,7 +59,7 @@ class ModelCells:
         inside = ((cells >= 0) & (cells < self.n_cells)).all(axis=-1)
         return np.where(inside[:, np.newaxis], cells, -1)
 
-    def kernels(self, cells: Any) -> np.ndarray:
+    def psf_kernels(self, cells: Any) -> np.ndarray:
         """Kernels of cells.
 
         Parameters
