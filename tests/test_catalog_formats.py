@@ -24,7 +24,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import zstandard
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.catalog import Catalog, file_bytes, fits_file, open_catalog
 from lsst.dax.bulkcutout.errors import UserError
@@ -132,7 +133,7 @@ FORMATS: dict[str, Callable[[astropy.table.Table, Path], None]] = {
     "csv": write_csv,
     "csv.gz": compressed(write_csv, gzip.compress),
     "csv.bz2": compressed(write_csv, bz2.compress),
-    "csv.zst": compressed(write_csv, zstandard.compress),
+    "csv.zst": compressed(write_csv, lambda data: pa.compress(data, "zstd", asbytes=True)),
 }
 
 
@@ -326,6 +327,26 @@ def test_fits_table_that_is_described_wrongly_is_refused(tmp_path: Path, old: by
     card = data[at : at + 80]
     path.write_bytes(data.replace(card, card.replace(old, new)[:80].ljust(80), 1))
     assert "cannot be read" in refusal(path)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(
+    place=st.floats(0, 1, exclude_max=True),
+    junk=st.sampled_from([b"9", b"'", b"=", b" ", b"T", b"\0", b"\xff", b"/", b"-", b"E", b"999999999999"]),
+    longer=st.booleans(),
+)
+def test_damage_anywhere_in_a_fits_table_is_a_refusal_or_another_catalog(
+    tmp_path: Path, place: float, junk: bytes, longer: bool
+) -> None:
+    path = tmp_path / "c.fits"
+    write_hdus(path, astropy.io.fits.BinTableHDU.from_columns(good_columns()))
+    data = path.read_bytes()
+    at = int(place * len(data))
+    path.write_bytes(data[:at] + junk + data[at + len(junk) * (not longer) :])
+    try:
+        read(path, carry="all")
+    except UserError:
+        pass
 
 
 # Directories -----------------------------------------------------------------

@@ -54,7 +54,14 @@ class FitsFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.warnings: list[str] = []
-        self._find_table()
+        try:
+            self._find_table()
+        except (astropy.io.fits.VerifyError, LookupError, ValueError, TypeError, OverflowError) as error:
+            # Cards are not understood before they are asked for.
+            raise UserError(
+                f"Catalog {path} cannot be read: a header in it is damaged ({str(error).rstrip('.')}). Copy "
+                "it or write it again."
+            ) from None
 
     def scan(self, columns: Sequence[str], *, batch_rows: int) -> Iterator[Chunk]:
         """Read some columns.
@@ -132,13 +139,7 @@ class FitsFile:
             raise UserError(
                 f"Catalog {self.path} holds a compressed table (fpack): unpack it with `funpack`."
             )
-        try:
-            self._columns = fits_columns(header, self._row_bytes)
-        except ValueError as error:
-            raise UserError(
-                f"Catalog {self.path} cannot be read: its table is described wrongly ({error}). Write it "
-                "again."
-            ) from None
+        self._columns = fits_columns(header, self._row_bytes)
         metadata = {}
         if frame := frame_of_radesys(header.get("RADESYS", header.get("RADECSYS")), header.get("EQUINOX")):
             metadata["frame"] = frame
@@ -153,14 +154,7 @@ class FitsFile:
             cards = [block[at : at + 8] for at in range(0, _FITS_BLOCK, 80)]
             if b"END     " in cards:
                 header = astropy.io.fits.Header.fromstring(b"".join(blocks))
-                try:
-                    # Cards are not understood before they are asked for.
-                    return self._checked(header), _FITS_BLOCK * len(blocks)
-                except (astropy.io.fits.VerifyError, KeyError, ValueError, TypeError) as error:
-                    raise UserError(
-                        f"Catalog {self.path} cannot be read: a header in it is damaged ({error}). Copy it "
-                        "or write it again."
-                    ) from None
+                return self._checked(header), _FITS_BLOCK * len(blocks)
         if blocks and any(block.strip(b"\0 ") for block in blocks):
             raise self._cut_short("a header")
         return None
