@@ -278,14 +278,12 @@ def _draw(
     coverage: Sequence[Coverage],
     images: SourceImages,
 ) -> None:
-    outlines = []
-    for tract in plan.tracts:
-        regions = images.patch_regions(tract.tract)
-        outlines += [
-            Outline(tract.tract, _corners(regions[patch.patch]), len(patch.datasets))
-            for patch in coverage
-            if patch.tract == tract.tract and patch.patch in regions
-        ]
+    regions = images.regions([tract.tract for tract in plan.tracts])
+    outlines = [
+        Outline(patch.tract, _corners(regions[patch.tract, patch.patch]), len(patch.datasets))
+        for patch in coverage
+        if (patch.tract, patch.patch) in regions
+    ]
     if not outlines:
         return
     picture = SkyPicture(outlines, len(plan.bands))

@@ -46,6 +46,9 @@ _TARGETS_IN_CELL = 4.0
 _GROW = (1, 2, 3, 4, 6)
 MOST_TRACTS_NAMED = 40
 
+POINTS = 6
+"""Points along each edge of an outline."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Outline:
@@ -167,8 +170,10 @@ class SkyPicture:
 
     def _draw_outlines(self, draw: ImageDraw.ImageDraw) -> list[int]:
         # Where patches overlap, those that lack bands lie on top.
-        for outline in sorted(self._outlines, key=lambda each: -each.n_bands):
-            column, row = self._pixels(*_along(outline.corners).T)
+        outlines = sorted(self._outlines, key=lambda each: -each.n_bands)
+        columns, rows = self._pixels(*np.concatenate([_along(outline.corners) for outline in outlines]).T)
+        ends = np.cumsum([POINTS * len(outline.corners) for outline in outlines])[:-1]
+        for outline, column, row in zip(outlines, np.split(columns, ends), np.split(rows, ends), strict=True):
             # What goes around the back of the sky has no shape here.
             most = (FRAME[2] - FRAME[0]) * (0.5 if self._is_wide else 10.0)
             if np.isfinite(column).all() and np.ptp(column) < most:
@@ -340,9 +345,9 @@ def _basis(middle: np.ndarray) -> np.ndarray:
 def _along(corners: np.ndarray) -> np.ndarray:
     """Points on the edges of a polygon, which are great circles."""
     vectors = _vectors(*corners.T)
-    parts = np.linspace(0.0, 1.0, 6, endpoint=False)[:, np.newaxis]
-    points = [a + parts * (b - a) for a, b in zip(vectors, np.roll(vectors, -1, axis=0), strict=True)]
-    x, y, z = np.concatenate(points).T
+    parts = np.arange(POINTS)[:, np.newaxis] / POINTS
+    points = vectors[:, np.newaxis] + parts * (np.roll(vectors, -1, axis=0) - vectors)[:, np.newaxis]
+    x, y, z = points.reshape(-1, 3).T
     return np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=-1))
 
 

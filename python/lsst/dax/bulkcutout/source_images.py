@@ -107,7 +107,7 @@ class SourceImages:
         )
         locator = RegionLocator(
             {int(record.id): record.region for record in tracts if record.region is not None},
-            self._patch_regions,
+            self.regions,
             covered,
         )
         return locator, self._skymap
@@ -125,7 +125,7 @@ class SourceImages:
         rings
             The formula; `None` if there is none that is known.
         """
-        regions = self._patch_regions([tract])
+        regions = self.regions([tract])
         candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
         return next((known for known in candidates if agrees_with_records(known, regions)), None)
 
@@ -142,7 +142,7 @@ class SourceImages:
         regions
             Outer region on the sky of each patch, a convex polygon.
         """
-        return {patch: region for (_, patch), region in self._patch_regions([tract]).items()}
+        return {patch: region for (_, patch), region in self.regions([tract]).items()}
 
     def open(self, ref: DatasetRef) -> contextlib.AbstractContextManager[ImageReader]:
         """Open an image.
@@ -302,7 +302,19 @@ class SourceImages:
             where += f" AND band IN ({names})"
         return where
 
-    def _patch_regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], Any]:
+    def regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], Any]:
+        """Look up the patches of some tracts.
+
+        Parameters
+        ----------
+        tracts
+            Tract identifiers.
+
+        Returns
+        -------
+        regions
+            Outer region on the sky, by tract and patch.
+        """
         found: dict[tuple[int, int], Any] = {}
         for some in chunks_of_tracts(tracts):
             records = self._butler.query_dimension_records(

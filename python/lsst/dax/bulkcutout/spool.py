@@ -6,10 +6,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import itertools
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +19,8 @@ __all__ = ("Spool", "merged")
 RUN_BYTES = 48 * 1024 * 1024
 """Bytes of rows that are gathered before they are sorted and written."""
 
-PIECE_ROWS = 50_000
-"""Rows of a group that are read at a time."""
+PIECE_ROWS = 8192
+"""Rows that are read at a time."""
 
 
 class Spool:
@@ -59,9 +58,7 @@ class Spool:
         self._order_by = order_by
         self._pending: list[tuple[np.ndarray, np.ndarray, pa.RecordBatch]] = []
         self._pending_bytes = 0
-        self._runs: list[Path] = []
-        # For each group the batches that hold its rows: (run, batch) pairs.
-        self._pieces: dict[tuple[int, int], list[tuple[int, int]]] = defaultdict(list)
+        self._runs: list[_Run] = []
         directory.mkdir(parents=True, exist_ok=True)
 
     def add(self, first: np.ndarray, second: np.ndarray, rows: pa.RecordBatch) -> None:
@@ -90,7 +87,8 @@ class Spool:
             All that any row is in, ascending.
         """
         self._flush()
-        return sorted(self._pieces)
+        keys = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(run.keys for run in self._runs)]))
+        return list(zip((keys >> 32).tolist(), ((keys & 0xFFFFFFFF) - 1).tolist(), strict=True))
 
     def read(self, group: tuple[int, int]) -> Iterator[pa.RecordBatch]:
         """Rows of one group, in their order.
@@ -98,7 +96,7 @@ class Spool:
         Parameters
         ----------
         group
-            One of `groups`.
+            One of `groups`; those read one after the other should ascend.
 
         Yields
         ------
@@ -106,52 +104,81 @@ class Spool:
             At least one row in each batch.
         """
         self._flush()
-        pieces = self._pieces.get(group, ())
+        key = int(_keys(*np.array(group, dtype=np.int64)))
+        parts = []
+        for number, run in enumerate(self._runs):
+            place = int(np.searchsorted(run.keys, key))
+            if place < len(run.keys) and run.keys[place] == key:
+                parts.append(self._read_rows(number, int(run.starts[place]), int(run.starts[place + 1])))
         if self._order_by is None:
-            for run, batch in pieces:
-                yield self._open_run(run).get_batch(batch)
-            return
-        runs = [list(of_run) for _, of_run in itertools.groupby(pieces, key=lambda piece: piece[0])]
-        yield from merged([self._read_run(run) for run in runs], self._order_by)
+            for part in parts:
+                yield from part
+        else:
+            yield from merged(parts, self._order_by)
 
     def close(self) -> None:
         """Delete the temporary files."""
         self._open_run.cache_clear()
-        for path in self._runs:
-            path.unlink(missing_ok=True)
+        self._batch.cache_clear()
+        for run in self._runs:
+            run.path.unlink(missing_ok=True)
 
     def _flush(self) -> None:
         if not self._pending:
             return
-        first = np.concatenate([piece[0] for piece in self._pending])
-        second = np.concatenate([piece[1] for piece in self._pending])
-        table = pa.Table.from_batches([piece[2] for piece in self._pending], schema=self._schema)
+        keys = np.concatenate([_keys(first, second) for first, second, _ in self._pending])
+        table = pa.Table.from_batches([rows for _, _, rows in self._pending], schema=self._schema)
         self._pending, self._pending_bytes = [], 0
-        # lexsort is stable: rows of a group stay in order.
-        within = [table.column(self._order_by).to_numpy()] if self._order_by is not None else []
-        order = np.lexsort((*within, second, first))
-        first, second = first[order], second[order]
+        # Both sorts are stable: rows of a group stay in order.
+        if self._order_by is None:
+            order = np.argsort(keys, kind="stable")
+        else:
+            order = np.lexsort((table.column(self._order_by).to_numpy(), keys))
+        distinct, starts = np.unique(keys[order], return_index=True)
         batch = table.take(pa.array(order)).combine_chunks().to_batches()[0]
-        is_start = np.ones(len(order), dtype=bool)
-        is_start[1:] = (first[1:] != first[:-1]) | (second[1:] != second[:-1])
-        if self._order_by is not None:
-            is_start[::PIECE_ROWS] = True
-        starts = np.flatnonzero(is_start)
-        run = len(self._runs)
-        path = self._directory / f"run-{run:06d}.arrow"
+        path = self._directory / f"run-{len(self._runs):06d}.arrow"
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
-            for number, (start, stop) in enumerate(zip(starts, [*starts[1:], len(order)], strict=True)):
-                writer.write_batch(batch.slice(start, stop - start))
-                self._pieces[int(first[start]), int(second[start])].append((run, number))
-        self._runs.append(path)
+            for start in range(0, len(order), PIECE_ROWS):
+                writer.write_batch(batch.slice(start, PIECE_ROWS))
+        self._runs.append(_Run(path, distinct, np.append(starts, len(order))))
 
-    def _read_run(self, pieces: Iterable[tuple[int, int]]) -> Iterator[pa.RecordBatch]:
-        for run, batch in pieces:
-            yield self._open_run(run).get_batch(batch)
+    def _read_rows(self, run: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
+        while start < stop:
+            piece, offset = divmod(start, PIECE_ROWS)
+            n = min(stop - start, PIECE_ROWS - offset)
+            yield self._batch(run, piece).slice(offset, n)
+            start += n
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019  (cleared by close; bounds the number of open files)
+    # Both caches are cleared by close; the first bounds the number of open
+    # files.
+    @functools.lru_cache(maxsize=64)  # noqa: B019
     def _open_run(self, run: int) -> pa.ipc.RecordBatchFileReader:
-        return pa.ipc.open_file(pa.OSFile(str(self._runs[run]), "rb"))
+        return pa.ipc.open_file(pa.OSFile(str(self._runs[run].path), "rb"))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019
+    def _batch(self, run: int, piece: int) -> pa.RecordBatch:
+        return self._open_run(run).get_batch(piece)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Run:
+    """Rows that were sorted and written together."""
+
+    path: Path
+    """Their file."""
+
+    keys: np.ndarray
+    """The groups in it, ascending."""
+
+    starts: np.ndarray
+    """First row of each group, and the number of all rows."""
+
+
+def _keys(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Both numbers of groups in one that sorts as they do; the second number
+    may be -1.
+    """
+    return (np.asarray(first, dtype=np.int64) << 32) + np.asarray(second, dtype=np.int64) + 1
 
 
 def merged(streams: Sequence[Iterator[pa.RecordBatch]], column: str) -> Iterator[pa.RecordBatch]:

@@ -23,6 +23,8 @@ from .manifest import file_sha256
 __all__ = ("TargetFile", "TargetTableWriter", "read_targets", "sha256_of", "target_patches")
 
 ROW_GROUP_ROWS = 250_000
+ROWS_TOGETHER = 50_000
+"""Rows of small row groups that are read at a time."""
 
 
 class TargetTableWriter:
@@ -95,7 +97,11 @@ class TargetTableWriter:
         table = pa.Table.from_batches(batches)
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self._directory / self._name(self._tract), table.schema, compression="zstd"
+                self._directory / self._name(self._tract),
+                table.schema,
+                # Row groups can be small and many: what is quick to begin.
+                compression="lz4",
+                use_dictionary=False,
             )
         for value in pc.value_counts(table.column("size_pixels")):
             self._sizes[value["values"].as_py()] += value["counts"].as_py()
@@ -213,8 +219,29 @@ class TargetFile:
         """
         wanted = None if columns is None else list(columns)
         groups = range(self._file.num_row_groups) if patch is None else self._groups.get(patch, ())
+        for some, n_rows in self._together(groups):
+            table = self._file.read_row_groups(some, columns=wanted, use_threads=False).combine_chunks()
+            batch = table.to_batches()[0]
+            start = 0
+            for n in n_rows:
+                yield batch.slice(start, n)
+                start += n
+
+    def _together(self, groups: Iterable[int]) -> Iterator[tuple[list[int], list[int]]]:
+        """Row groups that are read at a time, because reading a small one
+        takes nearly as long as a large one; and their numbers of rows.
+        """
+        some: list[int] = []
+        n_rows: list[int] = []
         for group in groups:
-            yield from self._file.read_row_group(group, columns=wanted).combine_chunks().to_batches()
+            n = self._file.metadata.row_group(group).num_rows
+            if some and sum(n_rows) + n > ROWS_TOGETHER:
+                yield some, n_rows
+                some, n_rows = [], []
+            some.append(group)
+            n_rows.append(n)
+        if some:
+            yield some, n_rows
 
     def close(self) -> None:
         """Close the file."""
