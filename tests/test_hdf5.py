@@ -52,7 +52,7 @@ BESIDE = {
     "images": "band_present band_status valid_fraction center_valid psf_valid psf_cell inexact_psf_fraction"
     " n_cells n_patches stitched",
     "wcs": "crval crpix cd exact",
-    "provenance": "dataset_uuid background unit psf_note tract patch neighbors wcs",
+    "provenance": "dataset_uuid background unit psf_note companions tract patch neighbors wcs",
     "carried": "flux_r n_visits is_star note",
     "carried_null": "flux_r n_visits is_star note",
 }

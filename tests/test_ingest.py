@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import astropy.io.fits
+import astropy.wcs
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -307,3 +308,120 @@ def test_real_hsc_images_are_one_patch_of_three_bands(tmp_path: Path) -> None:
         pixels = astropy.io.fits.getdata(files[1])
         assert np.array_equal(cutouts.by_row(0).image("r"), pixels[213:253, 213:253])
         assert cutouts.by_row(1).valid_fraction("i") < 1
+
+
+def make_companions(folder: Path) -> None:
+    """Two bands with weights and masks of codes; one weight is zero."""
+    rng = np.random.default_rng(3)
+    for number, band in enumerate("gr"):
+        weight = rng.uniform(0.5, 2, SHAPE).astype("f4")
+        weight[30, 40] = 0
+        codes = rng.integers(0, 4, SHAPE).astype("i2")
+        write(folder / f"a_{band}_sci.fits", coded(number), FILTER=band, BUNIT="uJy")
+        write(folder / f"a_{band}_wht.fits", weight)
+        write(folder / f"a_{band}_msk.fits", codes)
+
+
+CODES = {"SATURATED": 1, "CR": 2}
+
+
+def test_weights_and_masks_beside_the_images_reach_the_product(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    make_companions(folder)
+    report = ingest([folder], tmp_path / "repo", companions={"weight": "*_wht.fits", "mask": "*_msk.fits"})
+    assert "companions: {mask: image_mask, weight: image_weight}" in report.request
+    position = tuple(map(float, sky(folder / "a_g_sci.fits", 42.0, 33.0)))
+    companions = {**yaml.safe_load(report.request)["companions"], "mask_codes": CODES}
+    request = write_request(
+        tmp_path / "run", report, [position], planes=["image", "variance", "mask"], companions=companions
+    )
+    assert run_here(request)[1] == 0
+    verified = verify_product(tmp_path / "run" / "out")
+    assert verified.ok, str(verified)
+    with open_cutouts(tmp_path / "run" / "out") as cutouts:
+        part = np.s_[25:41, 34:50]
+        for number, band in enumerate("gr"):
+            cutout = cutouts[0]
+            assert cutout.image(band) == pytest.approx(coded(number)[part] * 1e3)
+            weight = astropy.io.fits.getdata(folder / f"a_{band}_wht.fits")[part]
+            assert np.isnan(cutout.variance(band))[5, 6] and np.isnan(cutout.variance(band)).sum() == 1
+            rest = weight > 0
+            assert cutout.variance(band)[rest] == pytest.approx(1e6 / weight[rest], rel=1e-6)
+            codes = astropy.io.fits.getdata(folder / f"a_{band}_msk.fits")[part]
+            for name, code in {**CODES, "OTHER_CODE": 3}.items():
+                assert np.array_equal(cutout.mask_plane(name, band), codes == code)
+            assert np.argwhere(cutout.mask_plane("NO_DATA", band)).tolist() == [[5, 6]]
+
+
+def test_wrong_weights_are_found_by_verify(tmp_path: Path) -> None:
+    """It reads the companions anew: a change after the cutting is seen."""
+    folder = tmp_path / "in"
+    make_companions(folder)
+    report = ingest([folder], tmp_path / "repo", companions={"weight": "*_wht.fits", "mask": "*_msk.fits"})
+    position = tuple(map(float, sky(folder / "a_g_sci.fits", 42.0, 33.0)))
+    request = write_request(tmp_path / "run", report, [position], planes=["image", "variance", "mask"])
+    assert run_here(request)[1] == 0
+    with astropy.io.fits.open(folder / "a_g_wht.fits", mode="update") as hdus:
+        hdus[0].data[28, 44] *= 1.001
+    verified = verify_product(tmp_path / "run" / "out")
+    assert [problem.dataset for problem in verified.problems] == ["images/variance in g"]
+
+
+def test_mask_of_another_shape_costs_its_band_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    make_companions(folder)
+    report = ingest([folder], tmp_path / "repo", companions={"mask": "*_msk.fits", "weight": "*_wht.fits"})
+    write(tmp_path / "new.fits", np.zeros((70, 91), "i2")).replace(folder / "a_r_msk.fits")
+    position = tuple(map(float, sky(folder / "a_g_sci.fits", 42.0, 33.0)))
+    for name, bands, expected in (("both", ["g", "r"], "delivered"), ("one", ["r"], "read_failed")):
+        request = write_request(tmp_path / name, report, [position], bands=bands)
+        assert run_here(request)[1] == 0
+        (row,) = pq.read_table(tmp_path / name / "out" / "status.parquet").to_pylist()
+        assert row["status"] == expected
+        if name == "both":
+            assert row["bands"] == "g"
+            with open_cutouts(tmp_path / name / "out") as cutouts:
+                assert cutouts[0].status == {"g": "ok", "r": "read_failed"}
+        else:
+            assert "a_r_msk.fits: HDU 0 (HDU 0) has 70 x 91 pixels" in row["reason"]
+
+
+def test_real_decam_visits_have_weights_masks_and_distortions(tmp_path: Path) -> None:
+    folder = real_data("legacypipe_decam/testcase6")
+    if folder is None:
+        pytest.skip("real data: legacypipe_decam is not beside the project")
+    report = ingest(
+        [folder], tmp_path / "repo", dataset_type="decam", companions={"weight": "*oow*", "mask": "*ood*"}
+    )
+    assert sorted(place[2] for place in places(report).values()) == ["g", "g", "r", "r", "z", "z"]
+    assert len({place[0] for place in places(report).values()}) == 6
+    names = sorted(places(report))
+    pixels = {name: (20.0 + 10 * i, 70.0 - 9 * i) for i, name in enumerate(names)}
+    positions = [tuple(map(float, sky(folder / name, *place, 1))) for name, place in pixels.items()]
+    companions = {**yaml.safe_load(report.request)["companions"], "mask_codes": {"SATURATED": 3, "BLEED": 4}}
+    delivered = set()
+    for band in "grz":
+        request = write_request(
+            tmp_path / band, report, positions, bands=[band], companions=companions,
+            planes=["image", "variance", "mask"],
+        )  # fmt: skip
+        assert run_here(request)[1] == 0
+        verified = verify_product(tmp_path / band / "out")
+        assert verified.ok, str(verified)
+        with open_cutouts(tmp_path / band / "out") as cutouts:
+            for cutout in cutouts:
+                path = next(path for path, tract, _, _ in report.ingested if tract == cutout.tract)
+                x, y = (float(v) for v in source_wcs(path).world_to_pixel_values(cutout.ra, cutout.dec))
+                mine = cutout.wcs.pixel_to_world_values(*cutout.target_xy)
+                assert np.abs(np.array(mine) - [cutout.ra, cutout.dec]).max() < 1e-9
+                image = np.pad(astropy.io.fits.getdata(path, 1), 20, constant_values=np.nan)
+                first_y, first_x = (int(np.ceil(round(value, 6) - 8)) + 20 for value in (y, x))
+                part = image[first_y : first_y + 16, first_x : first_x + 16]
+                assert np.array_equal(cutout.image(band), part, equal_nan=True)
+                delivered.add((cutout.row, band))
+    # Row 3 lies on a bleed trail in g: no pixel has a weight there.
+    assert len(delivered) == 17 and (3, "g") not in delivered
+
+
+def source_wcs(path: Path) -> Any:
+    return astropy.wcs.WCS(astropy.io.fits.getheader(path, 1))

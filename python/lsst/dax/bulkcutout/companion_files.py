@@ -57,6 +57,25 @@ class CompanionRule:
         match = re.fullmatch(expression, name)
         return match.groups() if match else None
 
+    def names_of_images(self, shared: tuple[str, ...]) -> re.Pattern[str]:
+        """Names that images can have to which a companion belongs.
+
+        Parameters
+        ----------
+        shared
+            What each ``*`` stands for in the companion's name.
+
+        Returns
+        -------
+        expression
+            The same, with anything in place of the rest of the pattern.
+        """
+        rest = [".*" if part else "" for part in self.pattern.split("*")]
+        texts = [rest[0]]
+        for text, part in zip(shared, rest[1:], strict=True):
+            texts += [re.escape(text), part]
+        return re.compile("".join(texts))
+
 
 @dataclasses.dataclass(frozen=True)
 class MatchedFiles:
@@ -121,7 +140,7 @@ def split_companions(
     companions: dict[Path, dict[str, Path]] = {}
     notes = []
     for rule, path, shared in others:
-        expression = re.compile(".*".join(map(re.escape, shared)))
+        expression = rule.names_of_images(shared)
         owners = [
             image for image in images if image.parent == path.parent and expression.fullmatch(image.name)
         ]

@@ -97,6 +97,8 @@ class CutoutDatasetWriter:
     psf_notes
         For each band why there is no PSF, ``""`` where there is one; for no
         band if not given.
+    companions
+        By the identifier of an image what belongs to it, for JSON.
     wcs
         For each band the projection of its image, absolute pixels; `None`
         where there is none. The first is that of the cutouts.
@@ -125,6 +127,7 @@ class CutoutDatasetWriter:
         backgrounds: Sequence[str],
         units: Sequence[str] = (),
         psf_notes: Sequence[str] = (),
+        companions: Mapping[str, Any] | None = None,
         wcs: Sequence[Wcs | None],
         neighbors: Sequence[NeighborInput] = (),
         background: str = BACKGROUND_STORED,
@@ -149,6 +152,7 @@ class CutoutDatasetWriter:
                 "backgrounds": json.dumps(list(backgrounds)),
                 "units": json.dumps(list(units)),
                 "psf_notes": json.dumps(list(psf_notes)),
+                "companions": json.dumps(companions, sort_keys=True) if companions else "",
                 "neighbors": json.dumps([dataclasses.astuple(each) for each in neighbors]),
                 "background": background,
                 "unusable": json.dumps(list(unusable)),
@@ -265,6 +269,7 @@ class CutoutDataset:
         self.inputs: tuple[str, ...] = tuple(json.loads(attributes["inputs"]))
         self.backgrounds: tuple[str, ...] = tuple(json.loads(attributes["backgrounds"]))
         self.units: tuple[str, ...] = tuple(json.loads(attributes.get("units", "[]")))
+        self.companions = str(attributes.get("companions", ""))
         self.psf_notes: tuple[str, ...] = tuple(json.loads(attributes.get("psf_notes", "[]")))
         self.neighbors = tuple(NeighborInput(*each) for each in json.loads(attributes["neighbors"]))
         self.background = str(attributes["background"])

@@ -10,14 +10,14 @@ import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from lsst.daf.butler import DataCoordinate
-from lsst.pex.config import Field, ListField
+from lsst.pex.config import DictField, Field, ListField
 from lsst.pipe.base import (
     InputQuantizedConnection,
     OutputQuantizedConnection,
@@ -32,15 +32,38 @@ from lsst.sphgeom import ConvexPolygon, LonLat
 
 from .campaign import Plan
 from .cutout_formatter import STORAGE_CLASS, CutoutStream
-from .errors import CorruptInputError, InternalError
+from .errors import CorruptInputError, InternalError, UserError
 from .patch_cut import NeighborImage, PatchCut
-from .readers import ImageReader, open_image
+from .readers import Companions, ImageReader, open_image
 from .tables import NeighborInput
 from .target_table import sha256_of
 
-__all__ = ("ExtractCutoutsConfig", "ExtractCutoutsConnections", "ExtractCutoutsTask", "SourceImage")
+__all__ = (
+    "COMPANION_CONNECTIONS",
+    "ExtractCutoutsConfig",
+    "ExtractCutoutsConnections",
+    "ExtractCutoutsTask",
+    "SourceImage",
+)
 
 T = TypeVar("T")
+
+COMPANION_CONNECTIONS = {"variance": "variances", "weight": "weights", "mask": "masks"}
+"""Connection of each kind of companion of plain FITS images."""
+
+
+def _companions(kind: str) -> cT.Input:
+    # An image may lack one.
+    return cT.Input(
+        doc=f"The {kind} of each image, where it lies in a file of its own.",
+        name=f"{{{kind}Type}}",
+        storageClass="CellCoadd",
+        dimensions=("skymap", "tract", "patch", "band"),
+        multiple=True,
+        deferLoad=True,
+        minimum=0,
+    )
+
 
 READ_TRIES = 3
 RETRY_WAIT_S = 2.0
@@ -49,7 +72,12 @@ RETRY_WAIT_S = 2.0
 class ExtractCutoutsConnections(
     PipelineTaskConnections,
     dimensions=("skymap", "tract", "patch"),
-    defaultTemplates={"datasetType": "deep_coadd"},
+    defaultTemplates={
+        "datasetType": "deep_coadd",
+        "varianceType": "unused_variance",
+        "weightType": "unused_weight",
+        "maskType": "unused_mask",
+    },
 ):
     """Images of one patch in, a cutout dataset out.
 
@@ -68,6 +96,9 @@ class ExtractCutoutsConnections(
         multiple=True,
         deferLoad=True,
     )
+    variances = _companions("variance")
+    weights = _companions("weight")
+    masks = _companions("mask")
     cutouts = cT.Output(
         doc="Cutouts of all targets of the patch.",
         name="{datasetType}_bulk_cutouts",
@@ -81,6 +112,12 @@ class ExtractCutoutsConnections(
             # The repository's own name for the class, which need not be one
             # that can be imported here: only the file is read.
             self.images = dataclasses.replace(self.images, storageClass=config.storage_class)
+            for kind, name in COMPANION_CONNECTIONS.items():
+                if kind in config.companions:
+                    own = dataclasses.replace(getattr(self, name), storageClass=config.companions[kind])
+                    setattr(self, name, own)
+                else:
+                    delattr(self, name)
 
 
 class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutoutsConnections):
@@ -96,6 +133,12 @@ class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutout
     background = Field[str](
         doc="What is to be subtracted from the image: stored, none, or the name of a background model.",
         default="stored",
+    )
+    companions = DictField[str, str](
+        doc="Storage class that the repository gives each kind of companion.", default={}
+    )
+    mask_codes = DictField[str, int](
+        doc="Codes of mask planes, where a mask holds one code a pixel.", default={}
     )
     max_memory_mb = Field[int](
         doc="Memory for pixels in MB; the image is cut in strips if need be.",
@@ -124,6 +167,9 @@ class SourceImage:
     """Right ascensions and declinations of the corners of that patch, ICRS
     degrees; `None` if they are not known."""
 
+    companions: Mapping[str, tuple[str, ResourcePath]] = dataclasses.field(default_factory=dict)
+    """Identifier and file of what belongs to the image, by kind."""
+
 
 class ExtractCutoutsTask(PipelineTask):
     """Cuts all targets of a patch out of all its images."""
@@ -151,6 +197,12 @@ class ExtractCutoutsTask(PipelineTask):
         """
         data_id = butlerQC.quantum.dataId
         assert data_id is not None
+        companions: dict[tuple[int, str], dict[str, tuple[str, ResourcePath]]] = {}
+        for kind in self.config.companions:
+            for handle in butlerQC.get(getattr(inputRefs, COMPANION_CONNECTIONS[kind])):
+                where = int(handle.ref.dataId["patch"]), str(handle.ref.dataId["band"])
+                uri = self._retry(functools.partial(handle.butler.getURI, handle.ref))
+                companions.setdefault(where, {})[kind] = str(handle.ref.id), uri
         images = []
         for handle in butlerQC.get(inputRefs.images):
             ref, is_home = handle.ref, handle.ref.dataId["patch"] == data_id["patch"]
@@ -161,6 +213,7 @@ class ExtractCutoutsTask(PipelineTask):
                     uri=self._retry(functools.partial(handle.butler.getURI, ref)),
                     neighbor=None if is_home else int(ref.dataId["patch"]),
                     corners=None if is_home else _corners(ref.dataId),
+                    companions=companions.get((int(ref.dataId["patch"]), str(ref.dataId["band"])), {}),
                 )
             )
         stream = CutoutStream(
@@ -198,9 +251,10 @@ class ExtractCutoutsTask(PipelineTask):
         plan, targets = self._plan(tract)
         with contextlib.ExitStack() as stack:
             readers: dict[str, ImageReader] = {}
+            unusable: list[str] = []
             neighbors: list[NeighborImage] = []
             for image in sorted(images, key=lambda image: image.band):
-                reader = self._open(image, stack)
+                reader = self._open(image, stack, unusable)
                 if image.neighbor is not None:
                     source = NeighborInput(image.neighbor, image.band, image.dataset_id)
                     neighbors.append(NeighborImage(source, reader, image.corners))
@@ -215,6 +269,8 @@ class ExtractCutoutsTask(PipelineTask):
                 retry=self._retry,
                 neighbors=neighbors,
                 background=self.config.background,
+                unusable=unusable,
+                companions={image.dataset_id: self._describe(image) for image in images if image.companions},
             )
             rows = patch_cut.write(path, targets, tract=tract, patch=patch)
         self.metadata["rows"] = rows
@@ -240,19 +296,42 @@ class ExtractCutoutsTask(PipelineTask):
             raise InternalError(f"Target file {path} is not the one that this graph was built for.")
         return plan, path
 
-    def _open(self, image: SourceImage, stack: contextlib.ExitStack) -> ImageReader | None:
-        """Open an image; `None` if it is proven bad."""
+    def _open(
+        self, image: SourceImage, stack: contextlib.ExitStack, unusable: list[str]
+    ) -> ImageReader | None:
+        """Open an image; `None` if it is proven bad, or cannot be used, which
+        is then said.
+        """
 
         def attempt() -> ImageReader:
             local = stack.enter_context(image.uri.as_local())
-            return stack.enter_context(open_image(local.ospath))
+            paths = {
+                kind: stack.enter_context(uri.as_local()).ospath
+                for kind, (_, uri) in image.companions.items()
+            }
+            if not paths:
+                return stack.enter_context(open_image(local.ospath))
+            companions = Companions(paths, dict(self.config.mask_codes) or None)
+            return stack.enter_context(open_image(local.ospath, companions=companions))
 
+        whose = "" if image.neighbor is None else f" of patch {image.neighbor}"
         try:
             return self._retry(attempt)
         except CorruptInputError as error:
-            whose = "" if image.neighbor is None else f" of patch {image.neighbor}"
             self.log.warning("Band %s%s is lost: %s", image.band, whose, error)
-            return None
+        except UserError as error:
+            self.log.warning("Band %s%s cannot be used: %s", image.band, whose, error)
+            unusable.append(f"Band {image.band}{whose}: {error}")
+        return None
+
+    def _describe(self, image: SourceImage) -> dict[str, dict[str, Any]]:
+        """Companions of an image, for those who read the product."""
+        described: dict[str, dict[str, Any]] = {
+            kind: {"uuid": uuid} for kind, (uuid, _) in sorted(image.companions.items())
+        }
+        if "mask" in described and self.config.mask_codes:
+            described["mask"]["codes"] = dict(self.config.mask_codes)
+        return described
 
     def _retry(self, action: Callable[[], T]) -> T:
         """Do something that storage can spoil, and again if it does."""

@@ -11,6 +11,7 @@ import dataclasses
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,10 @@ class PatchCut:
         Images of other patches, for cutouts that leave those of this one.
     background
         What is to be subtracted from the image plane, as the request says it.
+    unusable
+        Why images could not be used, a sentence for each.
+    companions
+        By the identifier of an image what belongs to it, in words of JSON.
     """
 
     def __init__(
@@ -91,6 +96,8 @@ class PatchCut:
         retry: Callable[[Callable[[], Any]], Any],
         neighbors: Sequence[NeighborImage] = (),
         background: str = BACKGROUND_STORED,
+        unusable: Sequence[str] = (),
+        companions: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         self._bands = bands
         self._inputs = inputs
@@ -105,7 +112,8 @@ class PatchCut:
         images = [readers[band] for band in bands if band in readers]
         images += [each.reader for each in self._neighbors if each.reader is not None]
         self._background = background
-        self._unusable: list[str] = []
+        self._unusable = list(unusable)
+        self._companions = companions
         self._swaps = {
             band: swap
             for band in bands
@@ -171,6 +179,7 @@ class PatchCut:
             neighbors=[each.source for each in self._neighbors],
             background=self._background,
             unusable=self._unusable,
+            companions=self._companions,
             extra_planes=self._extra,
             extra_of_band=[
                 [name for name in self._readers[band].extra_planes if name.partition("/")[0] in self._extra]

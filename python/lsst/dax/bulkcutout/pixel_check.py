@@ -366,14 +366,11 @@ def _fractions(file: h5py.File) -> list[str]:
 
 def _companions(file: h5py.File) -> dict[str, dict[str, Any]]:
     """Companions of each image, by its UUID."""
-    if "provenance/companions" not in file:
-        return {}
-    uuids, texts = (file[f"provenance/{name}"][()].ravel() for name in ("dataset_uuid", "companions"))
-    return {
-        uuid.decode(): json.loads(text)
-        for uuid, text in zip(uuids.tolist(), texts.tolist(), strict=True)
-        if text
-    }
+    found: dict[str, dict[str, Any]] = {}
+    if "provenance/companions" in file:
+        for text in filter(None, file["provenance/companions"][()].tolist()):
+            found |= json.loads(text)
+    return found
 
 
 def _same_floats(ours: np.ndarray, expected: np.ndarray, *, exact: bool) -> np.ndarray:

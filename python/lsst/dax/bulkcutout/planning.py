@@ -110,7 +110,7 @@ def plan_campaign(
             )
         images = SourceImages(butler, request)
         coverage = images.coverage([campaign.targets / tract.path for tract in plan.tracts])
-        return plan, find_neighbors(images, campaign, plan, coverage)
+        return plan, images.with_companions(find_neighbors(images, campaign, plan, coverage))
     shutil.rmtree(campaign.targets, ignore_errors=True)
     campaign.plan.unlink(missing_ok=True)
     catalog = open_catalog(
@@ -148,4 +148,5 @@ def plan_campaign(
         len(files),
         plan.refused or "none",
     )
-    return plan, find_neighbors(SourceImages(butler, request), campaign, plan, found.coverage)
+    images = SourceImages(butler, request)
+    return plan, images.with_companions(find_neighbors(images, campaign, plan, found.coverage))

@@ -28,6 +28,7 @@ from .campaign import Campaign, Plan
 from .campaign_butler import open_source, write_campaign_butler
 from .cutout_formatter import define_storage_class
 from .errors import UserError
+from .extract_task import COMPANION_CONNECTIONS
 from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
 from .quantum_outputs import keep_registered, read_outputs
@@ -94,14 +95,21 @@ class CutoutQuantumGraphBuilder(QuantumGraphBuilder):
         """
         skeleton = QuantumGraphSkeleton(subgraph.tasks)
         for task in subgraph.tasks.values():
-            (images,) = [edge.parent_dataset_type_name for edge in task.iter_all_inputs()]
+            images = task.inputs["images"].parent_dataset_type_name
             outputs = [edge.parent_dataset_type_name for edge in task.iter_all_outputs()]
             for patch in self._coverage:
                 first = next(iter(patch.datasets.values()))
                 data_id = first.dataId.subset(task.dimensions)
                 quantum = skeleton.add_quantum_node(task.label, data_id)
-                for _, ref in [*sorted(patch.datasets.items()), *sorted(patch.neighbors.items())]:
-                    key = skeleton.add_dataset_node(images, ref.dataId)
+                inputs = [
+                    (images, ref)
+                    for _, ref in [*sorted(patch.datasets.items()), *sorted(patch.neighbors.items())]
+                ]
+                for kind, refs in sorted(patch.companions.items()):
+                    name = task.inputs[COMPANION_CONNECTIONS[kind]].parent_dataset_type_name
+                    inputs += [(name, ref) for _, ref in sorted(refs.items())]
+                for name, ref in inputs:
+                    key = skeleton.add_dataset_node(name, ref.dataId)
                     skeleton.set_dataset_ref(ref, key)
                     skeleton.add_input_edge(quantum, key)
                 for name in outputs:
@@ -271,6 +279,12 @@ def _pipeline(
         "background": request.background,
         "plan": campaign.plan.as_uri(),
         "plan_sha256": sha256_of(campaign.plan.read_bytes()),
+        "mask_codes": dict(request.companions.mask_codes or {}),
+        "companions": {
+            kind: butler.get_dataset_type(name).storageClass_name
+            for kind, name in request.companions.types.items()
+        },
+        **{f"connections.{kind}Type": name for kind, name in request.companions.types.items()},
     }.items():
         pipeline.addConfigOverride(TASK_LABEL, key, value)
     return pipeline

@@ -187,6 +187,7 @@ class Repackager:
                         source.wcs_cards,
                         source.units,
                         source.psf_notes,
+                        source.companions,
                         extra_planes=source.extra_of_band,
                     )
             selected.append(delivered)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,6 +38,7 @@ __all__ = (
     "MAX_SIZE_PIXELS",
     "PLANES",
     "CatalogSpec",
+    "CompanionTypes",
     "CutoutRequest",
     "EpochColumn",
     "Labels",
@@ -252,6 +254,26 @@ _check_background_name = text(
     r"[A-Za-z0-9_][A-Za-z0-9_.+:/ -]*",
     f"{BACKGROUND_STORED}, {BACKGROUND_NONE}, or the name of a background model of the images",
 )
+
+
+def _check_codes(value: Any) -> Any:
+    allowed = (
+        "must be a mapping of names (letters, digits and _) to different whole numbers from 1 to 2147483647"
+    )
+    if value is None:
+        return value
+    if not isinstance(value, dict) or not 0 < len(value) <= 30:
+        raise ValueError(f"{allowed}, at most 30 of them")
+    for name, code in value.items():
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]{0,49}", name):
+            raise ValueError(f"{allowed}; {name!r} is no such name")
+        if type(code) is not int or not 0 < code < 1 << 31:
+            raise ValueError(f"{allowed}; {name} is {code!r}")
+    if len(set(value.values())) != len(value):
+        raise ValueError(allowed)
+    return value
+
+
 _check_column = text(r".+", "the name of a column of the catalog")
 _check_name = text(
     r"[A-Za-z0-9_][A-Za-z0-9_.+:@/-]*",
@@ -390,6 +412,37 @@ class Labels(_Part):
     """Name of the data release."""
 
 
+class CompanionTypes(_Part):
+    """Dataset types of files that belong to plain FITS images."""
+
+    variance: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
+    """Dataset type of variances, in the square of the images' unit."""
+
+    weight: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
+    """Dataset type of weights, the inverse of variances."""
+
+    mask: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
+    """Dataset type of masks, images of integers."""
+
+    mask_codes: Annotated[dict[str, int] | None, BeforeValidator(_check_codes)] = None
+    """What the numbers of a mask mean that holds one number a pixel, in place
+    of bits: a mapping such as {SATURATED: 3, COSMIC_RAY: 5}."""
+
+    @property
+    def types(self) -> dict[str, str]:
+        """Dataset type by kind, of those that there are."""
+        kinds = {"variance": self.variance, "weight": self.weight, "mask": self.mask}
+        return {kind: name for kind, name in kinds.items() if name is not None}
+
+    @pydantic.model_validator(mode="after")
+    def _fit_together(self) -> CompanionTypes:
+        if self.variance is not None and self.weight is not None:
+            raise ValueError("variance and weight say the same: name one of them")
+        if self.mask_codes is not None and self.mask is None:
+            raise ValueError("mask_codes belongs to a mask: name its dataset type")
+        return self
+
+
 class CutoutRequest(_Part):
     """A request for cutouts.
 
@@ -421,6 +474,9 @@ class CutoutRequest(_Part):
 
     dataset_type: Annotated[str, BeforeValidator(_check_dataset_type)]
     """Dataset type of the images, such as deep_coadd."""
+
+    companions: CompanionTypes = CompanionTypes()
+    """Dataset types with what belongs to plain FITS images: a mapping."""
 
     skymap: Annotated[str, BeforeValidator(_check_name)] | None = None
     """Name of the sky map; needed if the collections hold several."""

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, DatasetRef, MissingCollectionError, MissingDatasetTypeError
+from lsst.daf.butler import Butler, DatasetRef, DatasetType, MissingCollectionError, MissingDatasetTypeError
 
 from .catalog import ObjectTables
 from .errors import UserError, did_you_mean
@@ -52,6 +52,10 @@ class Coverage:
     neighbors: dict[tuple[int, str], DatasetRef] = dataclasses.field(default_factory=dict)
     """Datasets of other patches of the tract, by patch and band, which
     cutouts of this one are completed from."""
+
+    companions: dict[str, dict[tuple[int, str], DatasetRef]] = dataclasses.field(default_factory=dict)
+    """Datasets of what belongs to all these images, by kind, then by patch
+    and band."""
 
 
 class SourceImages:
@@ -164,6 +168,45 @@ class SourceImages:
                 yield image
 
         return opened()
+
+    def with_companions(self, coverage: Sequence[Coverage]) -> list[Coverage]:
+        """Find what belongs to images.
+
+        Parameters
+        ----------
+        coverage
+            Patches with their images.
+
+        Returns
+        -------
+        coverage
+            The same with their companions; an image may lack some.
+        """
+        if not (types := self._request.companions.types):
+            return list(coverage)
+        found: dict[tuple[int, int, str], dict[str, DatasetRef]] = {}
+        for tracts in chunks_of_tracts(sorted({patch.tract for patch in coverage})):
+            where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
+            for kind, name in types.items():
+                for ref in self._butler.query_datasets(
+                    name,
+                    collections=self._request.collections,
+                    where=where,
+                    with_dimension_records=True,
+                    limit=None,
+                    explain=False,
+                ):
+                    tract, patch_id = int(ref.dataId["tract"]), int(ref.dataId["patch"])
+                    found.setdefault((tract, patch_id, str(ref.dataId["band"])), {})[kind] = ref
+        completed = []
+        for patch in coverage:
+            places = [*((patch.patch, band) for band in patch.datasets), *patch.neighbors]
+            companions: dict[str, dict[tuple[int, str], DatasetRef]] = {kind: {} for kind in types}
+            for place in places:
+                for kind, ref in found.get((patch.tract, *place), {}).items():
+                    companions[kind][place] = ref
+            completed.append(dataclasses.replace(patch, companions=companions))
+        return completed
 
     def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
         """Find the images of some tracts.
@@ -333,12 +376,13 @@ class SourceImages:
         except MissingDatasetTypeError:
             known = [found.name for found in butler.registry.queryDatasetTypes(...)]
             raise _unknown("dataset_type", request.dataset_type, known) from None
-        dimensions = set(dataset_type.dimensions.required)
-        if dimensions != {"band", "skymap", "tract", "patch"}:
-            raise UserError(
-                f"Request field 'dataset_type': {request.dataset_type!r} has dimensions "
-                f"{', '.join(sorted(dimensions))}; cutouts need a coadd, with band, skymap, tract and patch."
-            )
+        _check_dimensions("dataset_type", dataset_type)
+        for kind, name in request.companions.types.items():
+            try:
+                _check_dimensions(f"companions.{kind}", butler.get_dataset_type(name))
+            except MissingDatasetTypeError:
+                known = [found.name for found in butler.registry.queryDatasetTypes(...)]
+                raise _unknown(f"companions.{kind}", name, known) from None
         for collection in request.collections:
             try:
                 butler.collections.get_info(collection)
@@ -382,6 +426,15 @@ def chunks_of_tracts(tracts: Sequence[int]) -> Iterator[Sequence[int]]:
     """
     for start in range(0, len(tracts), TRACTS_PER_QUERY):
         yield tracts[start : start + TRACTS_PER_QUERY]
+
+
+def _check_dimensions(field: str, dataset_type: DatasetType) -> None:
+    dimensions = set(dataset_type.dimensions.required)
+    if dimensions != {"band", "skymap", "tract", "patch"}:
+        raise UserError(
+            f"Request field {field!r}: {dataset_type.name!r} has dimensions "
+            f"{', '.join(sorted(dimensions))}; cutouts need a coadd, with band, skymap, tract and patch."
+        )
 
 
 def _unknown(field: str, value: str, known: Iterable[str]) -> UserError:

@@ -170,6 +170,9 @@ class HDF5Writer:
         patches = self._layout.provenance
         self._create_constant("provenance/tract", np.array([patch.tract for patch in patches], "<i4"))
         self._create_constant("provenance/patch", np.array([patch.patch for patch in patches], "<i4"))
+        self._create_constant(
+            "provenance/companions", np.array([patch.companions for patch in patches], dtype=str)
+        )
         shape = (len(patches), len(self._layout.bands))
         for name, texts in (
             ("dataset_uuid", [patch.dataset_uuids for patch in patches]),

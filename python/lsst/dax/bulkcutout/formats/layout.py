@@ -101,6 +101,10 @@ class PatchProvenance:
     """Why the image of each band has no PSF, to follow "absent, because";
     empty text where it has one. None at all if that is so for all bands."""
 
+    companions: str = ""
+    """What belongs to the images and lies in files of its own, as JSON: by
+    the UUID of an image and its kind; empty text where there is nothing."""
+
     extra_planes: tuple[tuple[str, ...], ...] = ()
     """Planes of noise and mask fractions that the image of each band has, of
     those that were requested, such as ``noise/0``."""
