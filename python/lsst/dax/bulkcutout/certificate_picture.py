@@ -122,10 +122,15 @@ class _Axes:
 
     def x_ticks(self, ticks: list[tuple[float, str]], font: _Font) -> None:
         bottom = self.box[1] + self.box[3]
+        end = -math.inf
         for value, text in ticks:
             column = self.at(value, self.y[0])[0]
             self.draw.line([(column, bottom), (column, bottom + 4)], fill=_FAINT)
-            self.draw.text((column, bottom + 6), text, fill=_FAINT, font=font, anchor="ma")
+            half = self.draw.textlength(text, font=font) / 2
+            # A number that would run into the one before is left out.
+            if column - half > end + 4:
+                self.draw.text((column, bottom + 6), text, fill=_FAINT, font=font, anchor="ma")
+                end = column + half
 
     def y_ticks(self, ticks: list[tuple[float, str]], font: _Font) -> None:
         left = self.box[0]

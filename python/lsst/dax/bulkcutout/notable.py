@@ -128,7 +128,11 @@ class NotableRows:
                 # Equally good ones are taken from the middle of the file.
                 order = np.lexsort((np.abs(found - len(rows) / 2), np.round(badness[found], 2)))
                 best = found[order[:each]].tolist()
-                candidates.setdefault(kind, []).extend((float(badness[row]), first + row) for row in best)
+                # Files that hold most of the product show it best.
+                rare = 0.5 * (1.0 - len(rows) / total)
+                candidates.setdefault(kind, []).extend(
+                    (float(badness[row]) + rare, first + row) for row in best
+                )
             first += reader.n_rows
         chosen: list[int] = []
         for of_kind in candidates.values():
