@@ -90,7 +90,7 @@ def ask(directory: Path, repo: SkyRepository, catalog: Path, **fields: Any) -> P
 
 def padded(array: np.ndarray, bbox: Any, first_y: int, first_x: int, size: int = SIZE) -> np.ndarray:
     """A box out of an array of a coadd; NaN outside."""
-    margin = size + 3
+    margin = size + 300
     wide = np.pad(array.astype("f4"), margin, constant_values=np.nan)
     y, x = first_y - bbox.y.start + margin, first_x - bbox.x.start + margin
     return wide[y : y + size, x : x + size]
@@ -221,6 +221,50 @@ def test_stored_background_is_stated_and_nothing_is_changed(
     with h5py.File(path) as file:
         states = file["provenance/background"].asstr()[()].tolist()
     assert states == [["object", "object"], ["object", "object"], ["", ""]]
+
+
+def test_stitched_cutouts_have_each_patch_s_own_background_and_noise(
+    repo: SkyRepository, catalog: Path, tmp_path: Path
+) -> None:
+    """Those that need the image without models are lost in that band."""
+    size = 110
+    fields = {"size": size, "background": "pretty", "planes": ["image", "noise"]}
+    assert run_here(ask(tmp_path, repo, catalog, **fields))[1] == 0
+    stitched, lost = 0, 0
+    with open_cutouts(tmp_path / "out") as cutouts:
+        for cutout in cutouts:
+            x, y = repo.wcs[TRACT].all_world2pix(cutout.ra, cutout.dec, 0)
+            first = [round(float(v) - d) for v, d in zip((y, x), cutout.target_xy[::-1], strict=True)]
+            for band in BANDS:
+                patches = sorted(range(3), key=lambda patch: (patch != cutout.patch, patch))
+                coadds = [
+                    (patch, oracle(repo.paths[TRACT, patch, band], "pretty" if patch < 2 else "stored"))
+                    for patch in patches
+                    if (TRACT, patch, band) in repo.paths
+                ]
+                image = np.full((size, size), np.nan, dtype="f4")
+                noise = np.full((3, size, size), np.nan, dtype="f4")
+                free = np.ones((size, size), dtype=bool)
+                used = []
+                for patch, coadd in coadds:
+                    has = np.isfinite(padded(np.zeros(coadd.bbox.shape), coadd.bbox, *first, size))
+                    if (mine := has & free).any():
+                        used.append(patch)
+                    image[mine] = padded(coadd.image.array, coadd.bbox, *first, size)[mine]
+                    for number, plane in enumerate(coadd.noise_realizations):
+                        noise[number][mine] = padded(plane.array, coadd.bbox, *first, size)[mine]
+                    free &= ~has
+                if band == "g" and 2 in used:
+                    assert cutout.status[band] == "read_failed" and np.isnan(cutout.image(band)).all()
+                    assert np.isnan(cutout.noise(band)).all()
+                    lost += 1
+                    continue
+                np.testing.assert_array_equal(cutout.image(band), image)
+                np.testing.assert_array_equal(cutout.noise(band), noise)
+                stitched += len(used) > 1
+    assert stitched >= 8 and lost >= 2
+    report = verify_product(tmp_path / "out")
+    assert report.ok, str(report)
 
 
 @given(data=st.data())

@@ -57,15 +57,17 @@ class InputExtras:
             self._hdus[plane] = by_name.get(f"{_HDUS[kind]}/{name}".upper())
         self._add: Any = None
         self._subtract: Any = None
+        self._is_changed = wanted.background != "stored"
         self.subtracted: str | None = None
-        """State of the pixels after the change; `None` if none is wanted."""
-        if wanted.background != "stored":
+        """Background that is subtracted after the change; `None` if none is
+        wanted, or if the image has no such model."""
+        if self._is_changed:
             self._find_models(path, wanted.background)
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all planes that `fill` fills."""
-        return (*self._hdus, *(() if self.subtracted is None else (STORED_FLUX,)))
+        return (*self._hdus, *([STORED_FLUX] if self._is_changed else []))
 
     def fill(self, floats: dict[str, np.ndarray], here: Any, there: Any, *, y0: int, x0: int) -> None:
         """Fill in the planes, and change the background of the image.
@@ -85,7 +87,7 @@ class InputExtras:
         for plane, hdu in self._hdus.items():
             if hdu is not None:
                 floats[plane][here] = hdu.section[there]
-        if self.subtracted is None:
+        if not self._is_changed:
             return
         floats[STORED_FLUX][here] = floats["flux"][here]
         rows, columns = (
@@ -98,6 +100,9 @@ class InputExtras:
         ]
         if change:
             floats["flux"][here] += sum(change[1:], change[0])
+        elif self.subtracted is None:
+            # Nothing can be delivered of such an image.
+            floats["flux"][here] = np.nan
 
     def _find_models(self, path: str, choice: str) -> None:
         # Slow to import, and few products need it.
@@ -111,8 +116,10 @@ class InputExtras:
             alike = [choice] if choice in backgrounds else []
             alike = alike or [name for name in backgrounds if name.lower() == choice.lower()]
             if len(alike) != 1:
-                raise ValueError(f"it has no background model {choice!r} but {sorted(backgrounds)}")
+                return
             wanted = alike[0]
+        elif not backgrounds:
+            return
         self.subtracted = wanted or "none"
         if wanted != stored:
             self._add = backgrounds[stored].field if stored else None
