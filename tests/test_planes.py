@@ -163,6 +163,7 @@ def test_background_is_that_of_apply_background(
     compared: set[tuple[int, str]] = set()
     for cutout, band, path, y, x in delivered(tmp_path / "out", repo):
         compared.add((cutout.patch, band))
+        assert cutout.background(band) == state
         coadd = oracle(path, state)
         expected = padded(coadd.image.array, coadd.bbox, y, x)
         np.testing.assert_array_equal(cutout.image(band), expected)
@@ -214,6 +215,7 @@ def test_stored_background_is_stated_and_nothing_is_changed(
     n = 0
     for cutout, band, path, y, x in delivered(tmp_path / "out", repo):
         coadd = oracle(path, "stored")
+        assert cutout.background(band) == ("object" if cutout.patch < 2 else "")
         np.testing.assert_array_equal(cutout.image(band), padded(coadd.image.array, coadd.bbox, y, x))
         n += 1
     assert n == 8 * 5

@@ -225,6 +225,22 @@ def test_planes_have_one_order_and_no_repeats() -> None:
     assert request.planes == ("image", "mask")
 
 
+@pytest.mark.parametrize(
+    ("given", "taken"), [("none", "none"), ("None", "none"), ("STORED", "stored"), ("Pretty", "Pretty")]
+)
+def test_background_is_one_of_two_words_or_a_name(given: str, taken: str) -> None:
+    assert check_request(changed(background=given)).background == taken
+    assert check_request(changed()).background == "stored"
+    assert check_request(changed()).fingerprint() != check_request(changed(background="none")).fingerprint()
+
+
+@pytest.mark.parametrize("background", [None, "", 3, True, ["pretty"], "a\nb", "$(x)", "x" * 201])
+def test_other_backgrounds_are_refused(background: object) -> None:
+    said = refusal(changed(background=background))
+    assert "background is " in said
+    assert "must be stored, none, or the name of a background model of the images" in said
+
+
 @pytest.mark.parametrize("planes", [["psf"], ["variance", "psf"], []])
 def test_planes_without_image_and_mask_are_refused(planes: list[str]) -> None:
     assert "planes is " in refusal(changed(planes=planes))

@@ -326,6 +326,26 @@ class Cutout:
             raise UserError(f"The masks have no plane {name}{hint}; the planes are {', '.join(bits)}.")
         return np.asarray((mask >> bits[known]) & 1 != 0)
 
+    def background(self, band: str) -> str:
+        """Tell which background model is subtracted from the image.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        name
+            Name of the model, ``none`` if none of the image's models is, or
+            empty text if the image has no models to tell.
+        """
+        number, reader = self._band(band), self._reader
+        here = reader.read("provenance/tract") == self.tract
+        here &= reader.read("provenance/patch") == self.patch
+        texts = reader.read("provenance/background")[here, number].tolist()
+        return str(texts[0]) if texts else ""
+
     @property
     def mask_fraction_names(self) -> tuple[str, ...]:
         """Names of the mask fractions; none if the product has none."""
