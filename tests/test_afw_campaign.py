@@ -136,6 +136,57 @@ def test_images_alone_are_cut(tmp_path: Path) -> None:
     assert holes
 
 
+def test_psf_that_varies_from_pixel_to_pixel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each target has the kernel of its own pixel, also where memory is for
+    few kernels at a time.
+    """
+    y, x = np.mgrid[-8:9, -8:9]
+    core = np.exp(-(x**2 + y**2) / 8.0)
+    masks = np.stack([core, 0.3 * x * core, 0.2 * y * core]).astype("f4")
+    # Only the tables of the model: afw's index of them, and two of one row.
+    one = {"ndim": 2, "ngroup": 1, "ncoeff": 3}
+    one |= {"_size_size": 3, "_comp_size": masks.size, "_context_size": 2}
+    first = [astropy.io.fits.Column(name, "J", array=[value]) for name, value in one.items()] + [
+        astropy.io.fits.Column("_pixstep", "E", array=[1.0])
+    ]
+    second = [
+        astropy.io.fits.Column(name, form, array=[value])
+        for name, form, value in (
+            ("degree", "J", 1),
+            ("_size", "3J", [17, 17, 3]),
+            ("_comp", f"{masks.size}E", masks.ravel()),
+            ("_context_first", "2D", [0.0, 4000.0]),
+            ("_context_second", "2D", [200.0, 150.0]),
+        )
+    ]
+
+    def write(_: Any) -> dict[str, Any]:
+        names = ["id", "cat.archive", "cat.persistable", "row0", "nrows", "name"]
+        rows = [(7, 1, 0, 0, 1, "PsfexPsf"), (7, 2, 1, 0, 1, "PsfexPsf")]
+        index = np.rec.fromrecords(rows, names=names, formats=["i4"] * 5 + ["S64"])
+        tables = [astropy.io.fits.BinTableHDU(index)]
+        tables += [astropy.io.fits.BinTableHDU.from_columns(columns) for columns in (first, second)]
+        for number, table in enumerate(tables):
+            table.header["EXTTYPE"] = "ARCHIVE_DATA" if number else "ARCHIVE_INDEX"
+            table.header["AR_CATN"] = number
+        return {"primary": {"PSF_ID": 7}, "tables": tables}
+
+    monkeypatch.setattr("lsst.dax.bulkcutout.patch_cut.PatchCut._kernels_at_a_time", lambda _: 5)
+    _, _, out = run(tmp_path, write=write)
+    (path,) = out.glob("size=*/*.hdf5")
+    with h5py.File(path) as file:
+        assert (file["images/n_cells"][()] == 1).all() and "PSF: absent" not in (
+            out / "README.md"
+        ).read_text()
+        valid = file["images/psf_valid"][:, 1]
+        assert valid.sum() > 10
+        for row in np.flatnonzero(valid).tolist():
+            column, line = (np.floor(file[f"catalog/{name}"][row] + 0.5) for name in ("x", "y"))
+            expected = np.tensordot([1.0, column / 200.0, (line - 4000.0) / 150.0], masks, axes=1)
+            kernel = file["images/psf"][row, 1]
+            np.testing.assert_allclose(kernel, expected / expected.sum(), rtol=0, atol=1e-6)
+
+
 def test_older_cell_coadds_go_all_the_way(tmp_path: Path) -> None:
     """With a storage class whose Python type is not here."""
     layout = tangent_layout([tangent_tract(8, center=(150.1, 2.2), n_patches=(2, 1), origin=(-70, 4000))])

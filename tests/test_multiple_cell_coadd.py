@@ -140,6 +140,13 @@ def test_what_contradicts_itself_is_refused(
         open_image(str(path))
 
 
+def test_table_of_mask_planes_without_its_columns_is_corrupt(coadd: OldCellCoadd, tmp_path: Path) -> None:
+    path = coadd.write(tmp_path / "old.fits", WCS)
+    path.write_bytes(path.read_bytes().replace(b"'BIT_VALUE'", b"'BIT_VALVE'"))
+    with pytest.raises(CorruptInputError, match="MASKDEF lacks MASK_NAME or BIT_VALUE"):
+        open_image(str(path))
+
+
 def test_checksum_is_verified_on_request(coadd: OldCellCoadd, tmp_path: Path) -> None:
     path = coadd.write(tmp_path / "old.fits", WCS)
     open_image(str(path), verify_checksums=True).close()

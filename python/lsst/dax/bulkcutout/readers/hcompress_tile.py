@@ -24,7 +24,7 @@ _LONG = 8
 """Bytes of the decoder's integers, with which no tile overflows."""
 
 _MOST_BIT_PLANES = 62
-_MOST_PIXELS = 1 << 27
+_MOST_PIXELS = 1 << 25
 _LOCK = threading.Lock()
 """The decoder keeps its place in global variables."""
 

@@ -37,6 +37,7 @@ __all__ = ("MultipleCellCoaddReader",)
 _GRID_CARDS = ("GRCELL", "GRSHAPE", "GRMIN", "OCELL", "PSFSIZE")
 _MOST_BITS = 31
 _MOST_CELLS = 1_000_000
+_MOST_NOISE_PLANES = 100
 
 
 class MultipleCellCoaddReader(TiledImage):
@@ -257,8 +258,10 @@ class MultipleCellCoaddReader(TiledImage):
     def _read_cells(self) -> None:
         self._cells = CellTable(self._table, self.n_cells)
         self._column_of = {"image": "image", "mask": "mask", "variance": "variance"}
-        noise = [f"noise_{n:02}" for n in range(self._table.integer("NNOISE", 0, minimum=0))]
-        self._column_of |= {f"noise/{n}": name for n, name in enumerate(noise) if name in self._cells}
+        n_noise = self._table.integer("NNOISE", 0, minimum=0)
+        for n in range(min(n_noise, _MOST_NOISE_PLANES)):
+            if (name := f"noise_{n:02}") in self._cells:
+                self._column_of[f"noise/{n}"] = name
         if "maskfrac" in self._cells:
             self._column_of["mask_fraction/MASKFRAC"] = "maskfrac"
         pixels = self.tile_shape[0] * self.tile_shape[1]
@@ -272,7 +275,10 @@ class MultipleCellCoaddReader(TiledImage):
         for extension in walk_extensions(self._file):
             if extension.name == "MASKDEF":
                 zero = round(extension.header.number("TZERO2", 0.0))
-                for row in FitsTable(extension.header).rows:
+                rows = FitsTable(extension.header).rows
+                if not {"MASK_NAME", "BIT_VALUE"} <= set(rows.dtype.names or ()):
+                    raise self._file.corrupt("its table MASKDEF lacks MASK_NAME or BIT_VALUE")
+                for row in rows:
                     name = bytes(row["MASK_NAME"]).rstrip(b" \0").decode("ascii", errors="replace")
                     bit = int(row["BIT_VALUE"]) + zero
                     if not 0 <= bit < _MOST_BITS:
