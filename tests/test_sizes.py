@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout import open_cutouts
+from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import open_catalog
@@ -30,9 +31,11 @@ from lsst.dax.bulkcutout.discovery import discover
 from lsst.dax.bulkcutout.errors import TransientError, UserError
 from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.request import CutoutRequest, SizeArcsec, check_request, load_request
+from lsst.dax.bulkcutout.skymap import KNOWN_SKYMAPS, RingsSkyMap
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
+from lsst.dax.bulkcutout.tract_geometry import TractGeometry
 from lsst.dax.bulkcutout.verify import verify_product
 
 SCALES = {3: 0.2, 7: 0.31}
@@ -319,6 +322,24 @@ def test_pixel_scale_is_that_of_an_image_that_can_be_read(repo: SkyRepository, t
     copies[3, 1, "r"].unlink()
     with pytest.raises(TransientError, match="No image of tract 3 can be read"):
         plan_here(tmp_path, repo, catalog(repo, [1.0]), **fields)
+
+
+def test_formula_tells_what_pixels_are_without_any_image() -> None:
+    """Tract 5063 of the survey's map, against what its sky map package says of
+    a position, and the corner of a patch.
+    """
+
+    class Images:
+        def rings_map(self, tract: int) -> RingsSkyMap:
+            return KNOWN_SKYMAPS["lsst_cells_v2"]
+
+    images: Any = Images()
+    geometry = TractGeometry(images)
+    assert geometry.pixel_scale_arcsec(5063) == 0.2
+    x, y = geometry.pixels(5063, np.array([53.13]), np.array([-28.10]))
+    assert (x[0], y[0]) == (pytest.approx(14325.053, abs=1e-3), pytest.approx(4570.428, abs=1e-3))
+    boxes = geometry.boxes(5063)
+    assert len(boxes) == 100 and boxes[14] == Box(y0=2850, y1=6150, x0=11850, x1=15150)
 
 
 def test_product_of_sizes_in_arcsec(repo: SkyRepository, tmp_path: Path) -> None:
