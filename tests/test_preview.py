@@ -228,6 +228,17 @@ def test_special_cutouts_come_first_and_are_captioned(product: Path, monkeypatch
     assert shown_by(monkeypatch, product, 24) == [(row, captions[row]) for row in (0, 2, 3, 1, 4, 5, 6)]
 
 
+def test_images_without_psf_have_holes_and_no_cells(product: Path) -> None:
+    with h5py.File(next(product.glob("size=*/*")), "r+") as file:
+        ordinary(file)
+        file["images/psf_valid"][...] = False
+        file["images/center_valid"][3, 1] = False
+    with open_cutouts(product) as cutouts:
+        notable = NotableRows(cutouts)
+        assert notable.numbers == (3,)
+        assert notable.describe(3) == ("hole in r",)
+
+
 def test_one_of_each_kind_is_shown_where_there_is_room(
     product: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -102,11 +102,13 @@ class NotableRows:
     def __init__(self, cutouts: Cutouts, each: int = 2) -> None:
         self._cutouts = cutouts
         self._last_cells: list[dict[tuple[int, int], np.ndarray]] = []
+        self._has_cells: list[bool] = []
         candidates: dict[str, list[tuple[float, int]]] = {}
         first, total = 0, len(cutouts)
         for file in range(len(cutouts.files)):
             reader = cutouts.reader(file)
             self._last_cells.append(_last_cells(reader))
+            self._has_cells.append(bool(reader.read("images/psf_valid").any()))
             columns = _read_columns(reader, slice(None), self._last_cells[file])
             part = columns.part
             for kind, rows, badness in (
@@ -166,7 +168,9 @@ class NotableRows:
         if columns.no_band.any():
             words.append(f"no {_names(columns.bands, columns.no_band[0])} band")
         if columns.missing_cell.any():
-            words.append(f"missing cell in {_names(columns.bands, columns.missing_cell[0])}")
+            # Images without any PSF have no cells either.
+            what = "missing cell in" if self._has_cells[file] else "hole in"
+            words.append(f"{what} {_names(columns.bands, columns.missing_cell[0])}")
         if columns.edge[0]:
             words.append("edge of coverage")
         elif not columns.missing_cell.any() and columns.part[0] < _WHOLE:
