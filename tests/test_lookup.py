@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,8 @@ import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from astropy.coordinates import SkyCoord
+from astropy.time import Time
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -27,7 +30,7 @@ from lsst.dax.bulkcutout.catalog import lookup, open_catalog
 from lsst.dax.bulkcutout.catalog.object_ids import SortedIds, whole_numbers
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.planning import plan_campaign
-from lsst.dax.bulkcutout.request import CutoutRequest, check_request
+from lsst.dax.bulkcutout.request import CatalogSpec, CutoutRequest, check_request
 from lsst.dax.bulkcutout.source_images import SourceImages
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, rings_layout
@@ -78,11 +81,14 @@ def put_tables(repo: SkyRepository, name: str, tables: dict[int, astropy.table.T
             butler.put(table, name, skymap=repo.skymap, tract=tract)
 
 
-def request_for(repo: SkyRepository, path: Path, **catalog: Any) -> CutoutRequest:
+def request_for(
+    repo: SkyRepository, path: Path, image_epoch: float | None = None, **catalog: Any
+) -> CutoutRequest:
     return check_request(
         {
             "request_id": "ids",
             "catalog": {"uri": str(path), **catalog},
+            "image_epoch": image_epoch,
             "butler": str(repo.root),
             "collections": [repo.collection],
             "dataset_type": repo.dataset_type,
@@ -214,6 +220,66 @@ def test_positions_of_the_catalog_come_first_unless_lookup_is_named(
     path = write(tmp_path / "c.parquet", [good], ra=[1.0], dec=[2.0])
     assert read(repo, path)[0][0]["ra"] == 1.0
     assert read(repo, path, lookup="object")[0][0]["ra"] == known[good][0]
+
+
+def test_a_magnitude_is_no_galactic_latitude(
+    repo: SkyRepository, objects: dict[int, Any], tmp_path: Path
+) -> None:
+    known = truth(objects)
+    good = next(iter(known))
+    rows, _ = read(repo, write(tmp_path / "c.parquet", [good], b=[21.5], v=[20.9]))
+    assert (rows[0]["ra"], rows[0]["dec"]) == known[good][:2]
+
+
+@pytest.mark.parametrize(
+    "catalog", [{"frame": "galactic"}, {"epoch": 2016.0}, {"ra_column": "ra", "dec_column": "dec"}]
+)
+def test_what_is_said_about_positions_that_are_looked_up_is_refused(
+    repo: SkyRepository, objects: dict[int, Any], tmp_path: Path, catalog: dict[str, Any]
+) -> None:
+    path = write(tmp_path / "c.parquet", [1], ra=[1.0], dec=[2.0])
+    with open_source(str(repo.root)) as butler:
+        find = SourceImages(butler, request_for(repo, path)).object_tables
+        spec = CatalogSpec(uri=str(path), lookup="object", **catalog)
+        with pytest.raises(
+            UserError, match=f"'catalog.{next(iter(catalog))}' says something about positions"
+        ):
+            open_catalog(spec, 24, image_epoch=2025.0, find_objects=find)
+
+
+def test_campaign_is_planned_for_the_epoch_of_the_images(
+    repo: SkyRepository, objects: dict[int, Any], tmp_path: Path
+) -> None:
+    """From galactic positions of 2016 in a VOTable, through the request."""
+    table = objects[TRACTS[0]]
+    pm_lon, pm_lat = np.full(len(table), 300.0), np.full(len(table), -400.0)
+    then = SkyCoord(table["coord_ra"], table["coord_dec"]).galactic
+    catalog = astropy.table.Table({"id": np.arange(len(table)), "glon": then.l, "glat": then.b})
+    catalog["mu_l"], catalog["mu_b"] = pm_lon * u.mas / u.yr, pm_lat * u.mas / u.yr
+    path = tmp_path / "c.vot"
+    catalog.write(path, format="votable", tabledata_format="binary2")
+    path.write_bytes(gzip.compress(path.read_bytes()))
+    request = request_for(repo, path, 2026.0, epoch=2016.0, pm_ra_column="mu_l", pm_dec_column="mu_b")
+    campaign = Campaign(tmp_path / "campaign")
+    campaign.root.mkdir()
+    with open_source(request.butler) as butler:
+        plan, _ = plan_campaign(campaign, request, butler)
+    now = SkyCoord(
+        frame="galactic",
+        l=then.l,
+        b=then.b,
+        pm_l_cosb=catalog["mu_l"].quantity,
+        pm_b=catalog["mu_b"].quantity,
+        distance=np.full(len(table), 0.1) * u.kpc,
+        obstime=Time(2016.0, format="jyear"),
+    ).apply_space_motion(new_obstime=Time(2026.0, format="jyear"))
+    assert plan.targets == len(table) and len(plan.tracts) == 1
+    found = pa.Table.from_batches(read_targets(campaign.targets / plan.tracts[0].path)).sort_by("row")
+    at = SkyCoord(found["ra"].to_numpy() * u.deg, found["dec"].to_numpy() * u.deg)
+    assert at.separation(now.icrs).max() < 1e-4 * u.arcsec
+    assert at.separation(then.icrs).min() > 4.9 * u.arcsec
+    said = " ".join(plan.warnings)
+    assert "are galactic" in said and "moved from J2016 to J2026" in said
 
 
 def test_tables_that_are_not_there_are_named(repo: SkyRepository, tmp_path: Path) -> None:

@@ -59,7 +59,7 @@ def has_positions(spec: CatalogSpec, choice: ColumnChoice) -> bool:
     """
     if spec.ra_column or spec.dec_column:
         return True
-    return any(choice.candidates(role) for family in _FAMILIES for role in _roles(family))
+    return any(_is_there(choice, family) for family in _FAMILIES)
 
 
 def choose_positions(spec: CatalogSpec, image_epoch: float | None, choice: ColumnChoice) -> Positions:
@@ -116,9 +116,15 @@ def _family(spec: CatalogSpec, choice: ColumnChoice) -> str:
     wanted = (spec.frame or "").partition(" ")[0]
     # The frame that the request names first, if it has names of its own.
     for family in sorted(_FAMILIES, key=lambda family: family != f"{wanted}_"):
-        if any(choice.candidates(role) for role in _roles(family)):
+        if _is_there(choice, family):
             return family
     return ""
+
+
+def _is_there(choice: ColumnChoice, family: str) -> bool:
+    found = [bool(choice.candidates(role)) for role in _roles(family)]
+    # One alone of `l` and `b` is something else, such as a magnitude.
+    return all(found) if family else any(found)
 
 
 def _frame(spec: CatalogSpec, choice: ColumnChoice, names: list[str]) -> Frame:

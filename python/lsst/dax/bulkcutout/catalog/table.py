@@ -134,6 +134,12 @@ def _find_positions(
     name = spec.lookup or OBJECT_TABLES
     tables = None if find_objects is None else find_objects(name)
     if tables is not None:
+        for field in ("frame", "epoch", "ra_column", "dec_column"):
+            if getattr(spec, field) is not None:
+                raise UserError(
+                    f"Request field 'catalog.{field}' says something about positions of catalog {file.path}, "
+                    f"but they are looked up in the tables {name!r}: leave it out, or catalog.lookup."
+                )
         looked_up = LookedUpFile(file, choose_identifiers(spec, choice), tables)
         return looked_up, looked_up.positions()
     if spec.lookup is None:
