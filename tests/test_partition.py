@@ -145,6 +145,17 @@ def check(out: Path, partition: dict[str, Any], *, lost: bool) -> None:
     assert n_rows == len(delivered)
 
 
+def check_wrong_pixels_are_found(out: Path) -> None:
+    path = sorted(digests(out))[0]
+    whole = (out / path).read_bytes()
+    with h5py.File(out / path, "r+") as file:
+        file["catalog/healpix"][0] += 1
+        row = file["catalog/row"][0]
+    found = [each for each in verify_product(out, sample=0).problems if each.dataset == "catalog/healpix"]
+    assert [(each.file, each.row) for each in found] == [(path, row)]
+    (out / path).write_bytes(whole)
+
+
 def by_tract(partition: dict[str, Any]) -> bool:
     return partition["by"] in ("tract", "patch")
 
@@ -183,6 +194,8 @@ def test_every_row_is_in_its_file_with_the_pixels_that_it_has_by_tract(
         for row in list(by_row)[::17]:
             np.testing.assert_array_equal(cutouts.by_row(row).image("r"), by_row[row]["images/flux"][1])
     assert write_preview(out).exists()
+    if partition["by"] == "healpix":
+        check_wrong_pixels_are_found(out)
     before = {path: (out / path).stat().st_mtime_ns for path in digests(out)}
     _, status = run_here(request)
     assert status == COMPLETE

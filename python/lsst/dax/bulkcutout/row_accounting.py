@@ -180,6 +180,9 @@ def check_data_file(
                 problem(
                     f"{message}, {STATUS_NAME} says {theirs[first]!s}", dataset=dataset, row=int(rows[first])
                 )
+        if file.healpix is not None and (wrong := reader.read("catalog/healpix")[:n] != file.healpix).any():
+            message = f"{wrong.sum()} rows are not in the pixel {file.healpix} of the file"
+            problem(message, dataset="catalog/healpix", row=int(rows[int(np.argmax(wrong))]))
         _check_bands(reader, said, n, problem)
         order = [reader.read(f"catalog/{name}") for name in ("row", "patch", "tract")]
         if not np.array_equal(np.lexsort(order), np.arange(reader.n_rows)):
