@@ -529,6 +529,42 @@ def test_same_request_needs_no_patch_anew(run: Path) -> None:
     assert top_up(campaign, run / "request.json") == 9
 
 
+@pytest.mark.filterwarnings("ignore:File may have been truncated")
+def test_product_beside_a_damaged_neighbour_is_whole_but_for_it(repo: SkyRepository, tmp_path: Path) -> None:
+    """One quantum; verify does not stumble over the damaged image either."""
+    shutil.copytree(repo.root, tmp_path / "repo")
+    bad = tmp_path / "repo" / repo.paths[TRACT, 1, "g"].relative_to(repo.root)
+    bad.write_bytes(bad.read_bytes()[:9000])
+    rng = np.random.default_rng(9)
+    x, y = rng.uniform(350, 399, 40), rng.uniform(1240, 1279, 40)
+    ra, dec = repo.layout.tracts[TRACT].pixel_to_sky(x, y)
+    table = pa.table({"id": np.arange(40), "ra": ra, "dec": dec, "tract": [TRACT] * 40, "patch": [4] * 40})
+    pq.write_table(table, tmp_path / "catalog.parquet")
+    columns = {"tract_column": "tract", "patch_column": "patch"}
+    request = write_request(
+        tmp_path,
+        repo,
+        tmp_path / "catalog.parquet",
+        catalog={"uri": str(tmp_path / "catalog.parquet")} | columns,
+        butler=str(tmp_path / "repo"),
+        size=40,
+    )
+    assert run_here(request)[1] == COMPLETE
+    seen = {"read_failed": 0, "ok": 0, "stitched": 0}
+    with open_cutouts(tmp_path / "out") as cutouts:
+        assert len(cutouts) == 40
+        for cutout in cutouts:
+            first = [math.ceil(round(float(v[cutout.row]), 6) - 20) for v in (y, x)]
+            box = Box(y0=first[0], y1=first[0] + 40, x0=first[1], x1=first[1] + 40)
+            needs = bool((compose(repo, 4, "g", box).owner == 1).any())
+            assert cutout.status == {"g": "read_failed" if needs else "ok", "r": "ok"}
+            seen[cutout.status["g"]] += 1
+            seen["stitched"] += cutout.stitched("g")
+    assert min(seen.values()) > 3, seen
+    report = verify_product(tmp_path / "out")
+    assert report.ok, str(report)
+
+
 # The task by itself.
 
 

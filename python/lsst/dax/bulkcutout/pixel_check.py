@@ -241,13 +241,18 @@ class _Target:
         floats, planes, has = image.cut(first_x, first_y, self._size)
         n_patches = n_home = int(has.any())
         for uuid in () if has.all() else self.neighbors(band):
-            other = others[uuid]
-            # The same pixel may have another number in another image.
-            shift = np.subtract(other.place(*self._sky), (x, y))
-            dx, dy = (round(float(value)) for value in shift)
-            if not np.hypot(*(shift - (dx, dy))) <= _GRID_TOLERANCE_PIXELS or other.unit != image.unit:
+            try:
+                other = others[uuid]
+                # The same pixel may have another number in another image.
+                shift = np.subtract(other.place(*self._sky), (x, y))
+                dx, dy = (round(float(value)) for value in shift)
+                if not np.hypot(*(shift - (dx, dy))) <= _GRID_TOLERANCE_PIXELS or other.unit != image.unit:
+                    continue
+                other_floats, other_planes, other_has = other.cut(first_x + dx, first_y + dy, self._size)
+            except Exception:
+                # A damaged one gives nothing: if the product has pixels of
+                # it, these are what will be found wrong.
                 continue
-            other_floats, other_planes, other_has = other.cut(first_x + dx, first_y + dy, self._size)
             # Every pixel is the first image's that has it.
             taken = other_has & ~has
             has |= other_has
