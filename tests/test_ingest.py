@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -425,3 +427,68 @@ def test_real_decam_visits_have_weights_masks_and_distortions(tmp_path: Path) ->
 
 def source_wcs(path: Path) -> Any:
     return astropy.wcs.WCS(astropy.io.fits.getheader(path, 1))
+
+
+def test_gaussian_psf_beside_the_image_reaches_the_product(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    write(folder / "a_sci.fits", coded(), FILTER="g")
+    columns = [astropy.io.fits.Column("sigma", "D", array=[1.8])]
+    columns += [astropy.io.fits.Column(f"dimensions_{axis}", "J", array=[15]) for axis in "xy"]
+    astropy.io.fits.BinTableHDU.from_columns(columns).writeto(folder / "a_mod.fits")
+    report = ingest([folder], tmp_path / "repo", companions={"psf": "*_mod.fits"})
+    position = tuple(map(float, sky(folder / "a_sci.fits", 42.0, 33.0)))
+    request = write_request(tmp_path / "run", report, [position], planes=["image", "psf"])
+    assert run_here(request)[1] == 0
+    verified = verify_product(tmp_path / "run" / "out")
+    assert verified.ok, str(verified)
+    y, x = np.mgrid[-7:8, -7:8]
+    expected = np.exp(-(x**2 + y**2) / (2 * 1.8**2))
+    with open_cutouts(tmp_path / "run" / "out") as cutouts:
+        assert cutouts[0].psf("g") == pytest.approx(expected / expected.sum(), abs=1e-6)
+
+
+def test_real_afw_images_go_through_the_chain(tmp_path: Path) -> None:
+    """An HSC cutout and a calexp: image, mask and variance, other layouts."""
+    names = ("hsc_slug/cutout-HSC-R-9071-s18a_wide-181211-014627.fits", "lsst_obs_base/calexp.fits")
+    files = [real_data(name) for name in names]
+    if None in files:
+        pytest.skip("real data: HSC files are not beside the project")
+    paths = [path for path in files if path is not None]
+    report = ingest(paths, tmp_path / "repo")
+    assert sorted(band for _, _, _, band in report.ingested) == ["i", "r"]
+    pixels = ((200.3, 150.6), (30.0, 20.0))
+    positions = [tuple(map(float, sky(path, *xy, 1))) for path, xy in zip(paths, pixels, strict=True)]
+    planes = ["image", "variance", "mask"]
+    request = write_request(tmp_path / "run", report, positions, planes=planes)
+    assert run_here(request)[1] == 0
+    verified = verify_product(tmp_path / "run" / "out")
+    assert verified.ok, str(verified)
+    with open_cutouts(tmp_path / "run" / "out") as cutouts:
+        assert len(cutouts) == 2
+        variance = astropy.io.fits.getdata(paths[0], 3)[143:159, 193:209]
+        # FLUXMAG0 is 10**10.8 there: magnitude 27 is one count.
+        factor = 10 ** ((31.4 - 27.0) / 2.5)
+        assert cutouts.by_row(0).variance("r") == pytest.approx(variance * factor**2, rel=1e-5)
+
+
+def test_folder_of_images_to_product_by_the_command_line(tmp_path: Path) -> None:
+    """As a user does it: ingest, submit, verify."""
+    folder = make_folder(tmp_path / "images")
+
+    def run(*arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "lsst.dax.bulkcutout.cli", *arguments],
+            capture_output=True, text=True, cwd=tmp_path, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    fields = yaml.safe_load(run("ingest", str(folder), "--repo", "repo"))
+    position = tuple(map(float, sky(folder / "a_g.fits", 30.2, 40.7)))
+    (tmp_path / "catalog.csv").write_text(f"id,ra,dec\n1,{position[0]:.10f},{position[1]:.10f}\n")
+    request = {"request_id": "mine", "catalog": {"uri": "catalog.csv"}, **fields, "size": 16, "output": "out"}
+    (tmp_path / "request.yaml").write_text(yaml.safe_dump(request))
+    assert "complete: 1 of 1 quanta done" in run("submit", "request.yaml")
+    assert "All is well" in run("verify", "out")
+    with open_cutouts(tmp_path / "out") as cutouts:
+        assert np.array_equal(cutouts[0].image("r"), coded(1)[33:49, 23:39])

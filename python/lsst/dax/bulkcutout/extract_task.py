@@ -48,7 +48,7 @@ __all__ = (
 
 T = TypeVar("T")
 
-COMPANION_CONNECTIONS = {"variance": "variances", "weight": "weights", "mask": "masks"}
+COMPANION_CONNECTIONS = {"variance": "variances", "weight": "weights", "mask": "masks", "psf": "psfs"}
 """Connection of each kind of companion of plain FITS images."""
 
 
@@ -77,6 +77,7 @@ class ExtractCutoutsConnections(
         "varianceType": "unused_variance",
         "weightType": "unused_weight",
         "maskType": "unused_mask",
+        "psfType": "unused_psf",
     },
 ):
     """Images of one patch in, a cutout dataset out.
@@ -99,6 +100,7 @@ class ExtractCutoutsConnections(
     variances = _companions("variance")
     weights = _companions("weight")
     masks = _companions("mask")
+    psfs = _companions("psf")
     cutouts = cT.Output(
         doc="Cutouts of all targets of the patch.",
         name="{datasetType}_bulk_cutouts",

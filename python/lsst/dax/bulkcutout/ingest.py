@@ -40,7 +40,7 @@ __all__ = ("IngestReport", "ingest", "ingest_named")
 
 _LOG = logging.getLogger(__name__)
 
-SUFFIXES = (".fits", ".fit", ".fts", ".fz")
+SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".psf")
 """What files of a folder are called that are looked at."""
 
 INSTRUMENT = "FitsImages"

@@ -424,6 +424,9 @@ class CompanionTypes(_Part):
     mask: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
     """Dataset type of masks, images of integers."""
 
+    psf: Annotated[str, BeforeValidator(_check_dataset_type)] | None = None
+    """Dataset type of PSF models, files of PSFEx or tables with a sigma."""
+
     mask_codes: Annotated[dict[str, int] | None, BeforeValidator(_check_codes)] = None
     """What the numbers of a mask mean that holds one number a pixel, in place
     of bits: a mapping such as {SATURATED: 3, COSMIC_RAY: 5}."""
@@ -431,7 +434,7 @@ class CompanionTypes(_Part):
     @property
     def types(self) -> dict[str, str]:
         """Dataset type by kind, of those that there are."""
-        kinds = {"variance": self.variance, "weight": self.weight, "mask": self.mask}
+        kinds = {"variance": self.variance, "weight": self.weight, "mask": self.mask, "psf": self.psf}
         return {kind: name for kind, name in kinds.items() if name is not None}
 
     @pydantic.model_validator(mode="after")

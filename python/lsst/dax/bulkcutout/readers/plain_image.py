@@ -173,7 +173,7 @@ class PlainImageReader(TiledImage):
             there is no PSF.
         """
         if self._companions is not None and self._companions.psf is not None:
-            return np.asarray(self._companions.psf.cell_of(y, x))
+            return self._companions.psf.cell_of(y, x)
         return np.full((len(np.atleast_1d(y)), 2), -1, dtype=np.int64)
 
     def psf_kernels(self, cells: Any) -> np.ndarray:
@@ -191,7 +191,7 @@ class PlainImageReader(TiledImage):
             PSF.
         """
         if self._companions is not None and self._companions.psf is not None:
-            return np.asarray(self._companions.psf.psf_kernels(cells))
+            return self._companions.psf.psf_kernels(cells)
         return np.full((len(cells), *self.psf_shape), np.nan, dtype=np.float32)
 
     def _describe(self) -> None:
