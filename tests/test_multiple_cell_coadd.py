@@ -74,6 +74,7 @@ def test_second_opinion_is_the_same(coadd: OldCellCoadd, tmp_path: Path) -> None
         planes = stitch_cells(hdus)
         np.testing.assert_array_equal(planes["IMAGE"].data, coadd.image)
         np.testing.assert_array_equal(planes["MASK"].data, coadd.mask)
+        np.testing.assert_array_equal(planes["NOISE_REALIZATIONS/0"].data, coadd.noise)
 
 
 def test_projection_is_in_tract_pixels(coadd: OldCellCoadd, tmp_path: Path) -> None:

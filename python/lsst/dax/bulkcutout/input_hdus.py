@@ -41,8 +41,8 @@ def stitch_cells(hdus: astropy.io.fits.HDUList) -> astropy.io.fits.HDUList:
     Returns
     -------
     hdus
-        Image, mask and variance as HDUs of their own; the same as given for
-        files of other layouts.
+        Image, mask, variance, noise and mask fractions as HDUs of their own;
+        the same as given for files of other layouts.
     """
     if len(hdus) < 2 or "GRCELL1" not in hdus[1].header:
         return hdus
@@ -53,11 +53,12 @@ def stitch_cells(hdus: astropy.io.fits.HDUList) -> astropy.io.fits.HDUList:
     bx, by = (ox - nx) // 2, (oy - ny) // 2
     bits = {str(name): int(bit) for name, bit in hdus["MASKDEF"].data}
     shape = (my * ny + 2 * by, mx * nx + 2 * bx)
-    planes = {
-        "IMAGE": np.full(shape, np.nan, dtype=np.float32),
-        "MASK": np.full(shape, 1 << bits.get("NO_DATA", 0), dtype=np.int32),
-        "VARIANCE": np.full(shape, np.nan, dtype=np.float32),
-    }
+    columns = {"IMAGE": "image", "MASK": "mask", "VARIANCE": "variance"}
+    columns |= {f"NOISE_REALIZATIONS/{n}": f"noise_{n:02}" for n in range(header.get("NNOISE", 0))}
+    if "maskfrac" in rows.names:
+        columns["MASK_FRACTIONS/MASKFRAC"] = "maskfrac"
+    planes = {name: np.full(shape, np.nan, dtype=np.float32) for name in columns}
+    planes["MASK"] = np.full(shape, 1 << bits.get("NO_DATA", 0), dtype=np.int32)
     # Cells overlap: what is inside one counts, and the border at the edge.
     for row in rows:
         cx, cy = (int(value) for value in row["cell_id"])
@@ -65,7 +66,7 @@ def stitch_cells(hdus: astropy.io.fits.HDUList) -> astropy.io.fits.HDUList:
         low, high = (0 if cy == 0 else by), (oy if cy == my - 1 else oy - by)
         there = np.s_[cy * ny + low : cy * ny + high, cx * nx + left : cx * nx + right]
         for name, plane in planes.items():
-            plane[there] = row[name.lower()].reshape(oy, ox)[low:high, left:right]
+            plane[there] = row[columns[name]].reshape(oy, ox)[low:high, left:right]
     result = astropy.io.fits.HDUList([astropy.io.fits.PrimaryHDU()])
     for name, plane in planes.items():
         cards = hdus[0].header.copy(strip=True)

@@ -69,7 +69,16 @@ class InputExtras:
         """Names of all planes that `fill` fills."""
         return (*self._hdus, *([STORED_FLUX] if self._is_changed else []))
 
-    def fill(self, floats: dict[str, np.ndarray], here: Any, there: Any, *, y0: int, x0: int) -> None:
+    def fill(
+        self,
+        floats: dict[str, np.ndarray],
+        here: Any,
+        there: Any,
+        *,
+        y0: int,
+        x0: int,
+        factor: float = 1.0,
+    ) -> None:
         """Fill in the planes, and change the background of the image.
 
         Parameters
@@ -83,10 +92,13 @@ class InputExtras:
             Index of these pixels in the image.
         y0, x0
             First pixel of the image, tract pixels.
+        factor
+            What takes the values of the file to nJy.
         """
         for plane, hdu in self._hdus.items():
             if hdu is not None:
-                floats[plane][here] = hdu.section[there]
+                is_flux = plane.startswith("noise/") and factor != 1.0
+                floats[plane][here] = hdu.section[there] * (factor if is_flux else 1)
         if not self._is_changed:
             return
         floats[STORED_FLUX][here] = floats["flux"][here]

@@ -172,7 +172,7 @@ class InputImage:
             with np.errstate(divide="ignore", invalid="ignore"):
                 floats["variance"][here] = np.where(weight > 0, self._factor**2 / weight, np.nan)
                 planes["NO_DATA"][here] |= ~(weight > 0)
-        self._extras.fill(floats, here, there, y0=self.y0, x0=self.x0)
+        self._extras.fill(floats, here, there, y0=self.y0, x0=self.x0, factor=self._factor)
         return floats, planes, has
 
     def _mask_planes(self, hdu: Any, bits: np.ndarray) -> dict[str, np.ndarray]:
