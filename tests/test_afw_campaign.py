@@ -117,6 +117,8 @@ def test_counts_without_a_zero_point_are_kept_and_named(tmp_path: Path) -> None:
             "the file's archive, which held the PSF, was cut off"
         }
         assert "images/psf" not in file
+    with open_cutouts(out) as cutouts:
+        assert {tuple(cutout.unit(band) for band in BANDS) for cutout in cutouts} == {("nJy", "adu")}
     card = (out / "README.md").read_text()
     assert "Units of the images: `adu`, `nJy`." in card
     assert "PSF: absent, because the file's archive, which held the PSF, was cut off (bands g, r)." in card

@@ -261,7 +261,8 @@ class Cutout:
         Returns
         -------
         pixels
-            Shape ``(size, size)``, float32, nJy; NaN where there is no data.
+            Shape ``(size, size)``, float32, nJy (but see `unit`); NaN where
+            there is no data.
         """
         return self._plane("flux", "image", band)
 
@@ -340,10 +341,36 @@ class Cutout:
             Name of the model, ``none`` if none of the image's models is, or
             empty text if the image has no models to tell.
         """
+        return self._of_patch("background", band)
+
+    def unit(self, band: str) -> str:
+        """Tell the unit of the image.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        unit
+            Such as nJy, or the unit of the input image where no zero point is
+            known (``unknown`` where it does not say any); empty text where
+            there is no image, but nJy in files of version 1. The variance has
+            its square.
+        """
+        if "provenance/unit" in self._reader:
+            return self._of_patch("unit", band)
+        # Files of the first version have no other.
+        self._band(band)
+        return "nJy"
+
+    def _of_patch(self, name: str, band: str) -> str:
+        """Read what the provenance says of the patch and a band."""
         number, reader = self._band(band), self._reader
         here = reader.read("provenance/tract") == self.tract
         here &= reader.read("provenance/patch") == self.patch
-        texts = reader.read("provenance/background")[here, number].tolist()
+        texts = reader.read(f"provenance/{name}")[here, number].tolist()
         return str(texts[0]) if texts else ""
 
     @property
