@@ -21,11 +21,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from coded_sky import BANDS
+from PIL import Image
 from test_docs import PAGES, read_page
 
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.cli import cli
 from lsst.dax.bulkcutout.estimate import Estimate, estimate_request
+from lsst.dax.bulkcutout.estimate_picture import _POINT, _REFUSED, FRAME, Outline, SkyPicture
 from lsst.dax.bulkcutout.patch_census import PatchCensus
 from lsst.dax.bulkcutout.source_images import Coverage
 from lsst.dax.bulkcutout.tests import SkyRepository
@@ -216,3 +218,26 @@ def test_images_that_cannot_be_opened_are_not_needed(
     assert any(f"{found.targets} targets" in note for note in found.notes)
     assert "Note: " in str(found)
     assert dataclasses.asdict(found)["core_hours"] > 0
+
+
+@pytest.mark.parametrize(("ra", "dec"), [(0.0, 0.0), (200.0, -60.0), (77.0, 89.0)])
+def test_picture_has_north_up_and_east_to_the_left(ra: float, dec: float, tmp_path: Path) -> None:
+    """Points in one colour, rows without an image in another; across right
+    ascension 0 and beside the pole.
+    """
+    wide = 0.6 / np.cos(np.radians(dec))
+    corners = np.array(
+        [((ra + a * wide) % 360.0, dec + b) for a, b in ((-1, -0.6), (1, -0.6), (1, 0.6), (-1, 0.6))]
+    )
+    picture = SkyPicture([Outline(7, corners, 2)], 2)
+    picture.add(np.array([(ra + wide / 2) % 360.0]), np.array([dec + 0.3]))
+    picture.add(np.array([(ra - wide / 2) % 360.0, np.nan]), np.array([dec - 0.3, 0.0]), refused=True)
+    picture.write(tmp_path / "sky.png", "test")
+    with Image.open(tmp_path / "sky.png") as image:
+        pixels = np.asarray(image.convert("RGB"))[FRAME[1] : FRAME[3], FRAME[0] : FRAME[2]].astype(int)
+    middle = np.array(pixels.shape[:2]) / 2
+    for colour, sign in ((_POINT, -1), (_REFUSED, 1)):
+        (place,) = {tuple(p // 6) for p in np.argwhere((pixels == colour).all(axis=2))[:1]}
+        y, x = np.array(place) * 6 - middle
+        # Up and left, or down and right.
+        assert np.sign(x) == np.sign(y) == sign and abs(x) > 50 and abs(y) > 50

@@ -46,6 +46,9 @@ _TARGETS_IN_CELL = 4.0
 _GROW = (1, 2, 3, 4, 6)
 MOST_TRACTS_NAMED = 40
 
+NEAR_FRAME = 15
+"""Lines of the grid that end so near to the frame are labelled outside."""
+
 POINTS = 6
 """Points along each edge of an outline."""
 
@@ -175,7 +178,7 @@ class SkyPicture:
         ends = np.cumsum([POINTS * len(outline.corners) for outline in outlines])[:-1]
         for outline, column, row in zip(outlines, np.split(columns, ends), np.split(rows, ends), strict=True):
             # What goes around the back of the sky has no shape here.
-            most = (FRAME[2] - FRAME[0]) * (0.5 if self._is_wide else 10.0)
+            most = (FRAME[2] - FRAME[0]) * (0.1 if self._is_wide else 10.0)
             if np.isfinite(column).all() and np.ptp(column) < most:
                 points = list(zip(column.tolist(), row.tolist(), strict=True))
                 colour = self._coverage_colour(outline.n_bands)
@@ -281,19 +284,31 @@ class SkyPicture:
         """A line of the grid; axis 1 is labelled below, axis 0 at the left."""
         column, row = self._pixels(ra, dec)
         inside = (column >= FRAME[0]) & (column <= FRAME[2]) & (row >= FRAME[1]) & (row <= FRAME[3])
-        for start, stop in _runs(inside):
-            if stop - start > 1:
-                points = list(zip(column[start:stop].tolist(), row[start:stop].tolist(), strict=True))
+        # Not across the map, from one end of the sky to the other.
+        jumps = np.abs(np.diff(column, append=column[-1])) > (FRAME[2] - FRAME[0]) / 5
+        for start, stop in _runs(inside & ~jumps):
+            points = list(zip(column[start : stop + 1].tolist(), row[start : stop + 1].tolist(), strict=True))
+            if len(points) > 1:
                 draw.line(points, fill=_GRID)
         if not inside.any():
             return
         places = np.flatnonzero(inside)
-        if axis == 1:
-            end = places[np.argmax(row[places])]
+        end = places[np.argmax(row[places]) if axis == 1 else np.argmin(column[places])]
+        if axis == 1 and FRAME[3] - row[end] < NEAR_FRAME:
             draw.text((column[end], FRAME[3] + 6), label, fill=_INK, font=font, anchor="mt")
-        else:
-            end = places[np.argmin(column[places])]
+        elif axis == 0 and (self._is_wide or column[end] - FRAME[0] < NEAR_FRAME):
             draw.text((FRAME[0] - 6, row[end]), label, fill=_INK, font=font, anchor="rm")
+        else:
+            # The line does not end at the frame: into the map, where lines of
+            # right ascension are far from each other.
+            if axis == 1:
+                middle = (FRAME[0] + FRAME[2]) / 2, (FRAME[1] + FRAME[3]) / 2
+                away = np.hypot(column[places] - middle[0], row[places] - middle[1])
+                end = places[np.argmin(np.abs(dec[places])) if self._is_wide else np.argmax(away)]
+            draw.text(
+                (column[end], row[end]), label, fill=_INK, font=font, anchor="mm", stroke_width=2,
+                stroke_fill=_WHITE,
+            )  # fmt: skip
 
     def _draw_legend(self, draw: ImageDraw.ImageDraw, used: Sequence[int], most: int) -> None:
         font = ImageFont.load_default(size=14)
