@@ -27,7 +27,7 @@ from lsst.dax.bulkcutout.tests.afw_repositories import make_afw_repo
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.old_cell_coadds import OldCellCoadd
 from lsst.dax.bulkcutout.tests.repository_writer import RepositoryWriter
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 SIZE = 15
 BANDS = ("g", "r")
@@ -173,7 +173,7 @@ def test_psf_that_varies_from_pixel_to_pixel(tmp_path: Path, monkeypatch: pytest
             table.header["AR_CATN"] = number
         return {"primary": {"PSF_ID": 7}, "tables": tables}
 
-    monkeypatch.setattr("lsst.dax.bulkcutout.patch_cut.PatchCut._kernels_at_a_time", lambda _: 5)
+    monkeypatch.setattr("lsst.dax.bulkcutout.extract.patch_cut.PatchCut._kernels_at_a_time", lambda _: 5)
     _, _, out = run(tmp_path, write=write)
     (path,) = out.glob("size=*/*.hdf5")
     with h5py.File(path) as file:

@@ -27,7 +27,7 @@ from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, run_here, write_request
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.pipe.base import TaskMetadata
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 

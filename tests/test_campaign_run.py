@@ -30,7 +30,7 @@ from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, TRY_AGAIN, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, run_here, write_request
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.images import BoundsError
 
 SIZE = 24

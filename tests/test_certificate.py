@@ -24,16 +24,16 @@ import pytest
 from PIL import Image
 
 from lsst.dax.bulkcutout import cli
-from lsst.dax.bulkcutout.certificate import Certificate, certify, write_certificate
+from lsst.dax.bulkcutout.certificate.certify import Certificate, certify, write_certificate
+from lsst.dax.bulkcutout.certificate.star_selection import Condition, parse_condition
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.psf_shift import shift_kernel
-from lsst.dax.bulkcutout.star_selection import Condition, parse_condition
 from lsst.dax.bulkcutout.tests import Sky, make_repo, make_targets, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.products import SmallProduct, seal
 from lsst.dax.bulkcutout.tests.stars import add_isolated_stars
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 BANDS = ("g", "r")
 

@@ -21,15 +21,15 @@ import pytest
 
 from lsst.daf.butler import Butler
 from lsst.daf.butler.time_utils import TimeConverter
-from lsst.dax.bulkcutout import source_images
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import open_catalog
-from lsst.dax.bulkcutout.discovery import Discovery, discover
+from lsst.dax.bulkcutout.discovery import source_images
+from lsst.dax.bulkcutout.discovery.discover import Discovery, discover
+from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.request import CutoutRequest, check_request
-from lsst.dax.bulkcutout.skymap import KNOWN_SKYMAPS
-from lsst.dax.bulkcutout.source_images import SourceImages
+from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import (
     Layout,

@@ -28,8 +28,9 @@ import yaml
 from test_imports import LEVELS
 
 import lsst.dax.bulkcutout
-from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, skymap, submit, tables
+from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, submit, tables
 from lsst.dax.bulkcutout.catalog.column_choice import GUESSES, MEANINGS
+from lsst.dax.bulkcutout.skymap import rings as skymap
 from lsst.dax.bulkcutout.tests.products import MASK_FRACTIONS, N_NOISE, SmallProduct
 
 docutils_core = pytest.importorskip("docutils.core", reason="docutils is not installed")

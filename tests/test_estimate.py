@@ -26,10 +26,10 @@ from test_docs import PAGES, read_page
 
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.cli import cli
-from lsst.dax.bulkcutout.estimate import Estimate, estimate_request
-from lsst.dax.bulkcutout.estimate_picture import _POINT, _REFUSED, FRAME, Outline, SkyPicture
-from lsst.dax.bulkcutout.patch_census import PatchCensus
-from lsst.dax.bulkcutout.source_images import Coverage
+from lsst.dax.bulkcutout.discovery.patch_census import PatchCensus
+from lsst.dax.bulkcutout.discovery.source_images import Coverage
+from lsst.dax.bulkcutout.estimate.forecast import Estimate, estimate_request
+from lsst.dax.bulkcutout.estimate.picture import _POINT, _REFUSED, FRAME, Outline, SkyPicture
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 
@@ -205,7 +205,7 @@ def test_images_that_cannot_be_opened_are_not_needed(
     """The projection of an image tells where boxes end; without any, that is
     not known, and said so.
     """
-    from lsst.dax.bulkcutout import source_images
+    from lsst.dax.bulkcutout.discovery import source_images
 
     def unreadable(path: str) -> None:
         raise OSError(5, "Input/output error")

@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsst.dax.bulkcutout import extract
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError
-from lsst.dax.bulkcutout.extract import cut, psf_fwhm
+from lsst.dax.bulkcutout.extract import cut as extract
+from lsst.dax.bulkcutout.extract.cut import cut, psf_fwhm
 
 BBOX = Box(y0=-20, y1=31, x0=400, x1=470)
 TILE = (10, 16)

@@ -43,7 +43,7 @@ from lsst.dax.bulkcutout.tests.campaigns import (
     run_here,
     write_request,
 )
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.dax.bulkcutout.wcs import TangentWcs
 from lsst.pipe.base.mp_graph_executor import MPGraphExecutorError
 from lsst.resources import ResourcePath

@@ -26,7 +26,7 @@ from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 BESIDE, WITHOUT = 1, 2
 """Patch 2 has no image in r."""

@@ -24,11 +24,11 @@ from lsst.daf.butler import Butler
 from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.cli import cli
 from lsst.dax.bulkcutout.errors import UserError
-from lsst.dax.bulkcutout.footprints import BandRule
-from lsst.dax.bulkcutout.ingest import ingest, ingest_named
+from lsst.dax.bulkcutout.ingest.footprints import BandRule
+from lsst.dax.bulkcutout.ingest.repository import ingest, ingest_named
 from lsst.dax.bulkcutout.tests.campaigns import run_here
 from lsst.dax.bulkcutout.tests.hsc import real_data
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.sphgeom import LonLat, UnitVector3d
 
 

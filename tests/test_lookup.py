@@ -28,10 +28,10 @@ from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import lookup, open_catalog
 from lsst.dax.bulkcutout.catalog.object_ids import SortedIds, whole_numbers
+from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.planning import plan_campaign
 from lsst.dax.bulkcutout.request import CatalogSpec, CutoutRequest, check_request
-from lsst.dax.bulkcutout.source_images import SourceImages
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, rings_layout
 

@@ -16,9 +16,9 @@ import pytest
 
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
-from lsst.dax.bulkcutout.input_hdus import stitch_cells
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.dax.bulkcutout.tests.old_cell_coadds import OldCellCoadd
+from lsst.dax.bulkcutout.verify.input_hdus import stitch_cells
 
 WCS: dict[str, Any] = {
     "CTYPE1": "RA---TAN",

@@ -26,17 +26,17 @@ import pytest
 from tiny_sky import SIZE, TRACT, tiny_table
 
 from lsst.dax.bulkcutout import finish as finish_module
-from lsst.dax.bulkcutout import packagers
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, TRY_AGAIN, finish
-from lsst.dax.bulkcutout.product_files import ProductFiles
 from lsst.dax.bulkcutout.quantum_output import QuantumOutput, write_list
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
+from lsst.dax.bulkcutout.repackage import packagers
+from lsst.dax.bulkcutout.repackage.product_files import ProductFiles
 from lsst.dax.bulkcutout.request import load_request
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, write_request
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 N = 40
 
@@ -194,7 +194,7 @@ def test_process_clears_away_what_it_was_writing(tmp_path: Path, campaign: Campa
     out = tmp_path / "out"
     code = f"""
         import sys, time
-        from lsst.dax.bulkcutout import packagers
+        from lsst.dax.bulkcutout.repackage import packagers
         from lsst.dax.bulkcutout.formats.hdf5 import HDF5Writer
         original = HDF5Writer.write
         def write(self, *given):
@@ -228,9 +228,11 @@ def test_process_clears_away_what_it_was_writing(tmp_path: Path, campaign: Campa
 
 def test_workers_need_no_butler(campaign: Campaign) -> None:
     """They start in half a second then, and are small."""
-    code = "import sys, lsst.dax.bulkcutout.packagers; print([n for n in sys.modules if 'lsst.' in n])"
+    code = (
+        "import sys, lsst.dax.bulkcutout.repackage.packagers; print([n for n in sys.modules if 'lsst.' in n])"
+    )
     found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
-    assert "lsst.dax.bulkcutout.repackage" in found
+    assert "lsst.dax.bulkcutout.repackage.repackager" in found
     assert "lsst.daf" not in found and "lsst.pipe" not in found
 
 

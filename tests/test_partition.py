@@ -23,19 +23,20 @@ from astropy_healpix import HEALPix
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsst.dax.bulkcutout import cutout_dataset, open_cutouts, product_files, target_table
+from lsst.dax.bulkcutout import cutout_dataset, open_cutouts, target_table
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.preview import write_preview
-from lsst.dax.bulkcutout.product_files import ProductFiles, healpix_directory
+from lsst.dax.bulkcutout.repackage import product_files
+from lsst.dax.bulkcutout.repackage.product_files import ProductFiles, healpix_directory
 from lsst.dax.bulkcutout.request import load_request
 from lsst.dax.bulkcutout.tables import MaskPlane
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.dax.bulkcutout.wcs import TangentWcs
 
 LOST = (8, 1)

@@ -13,8 +13,8 @@ import math
 import numpy as np
 import pytest
 
-from lsst.dax.bulkcutout.photometry import fit_star
-from lsst.dax.bulkcutout.star_statistics import Quantity, describe, judge_band
+from lsst.dax.bulkcutout.certificate.photometry import fit_star
+from lsst.dax.bulkcutout.certificate.star_statistics import Quantity, describe, judge_band
 
 # Elliptical, so that x and y cannot be taken for each other.
 SIGMA_Y, SIGMA_X = 1.5, 1.9

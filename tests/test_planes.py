@@ -26,11 +26,11 @@ from hypothesis import strategies as st
 from tiny_sky import tiny_positions
 
 from lsst.dax.bulkcutout import open_cutouts
-from lsst.dax.bulkcutout.background_swap import BackgroundSwap
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
-from lsst.dax.bulkcutout.extract import cut
+from lsst.dax.bulkcutout.extract.background_swap import BackgroundSwap
+from lsst.dax.bulkcutout.extract.cut import cut
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.readers import open_image
@@ -38,7 +38,7 @@ from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, tangent_layout, 
 from lsst.dax.bulkcutout.tests.campaigns import prepare_here, run_here, write_request
 from lsst.dax.bulkcutout.tests.products import seal
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.images import cells as lic
 
 TRACT, BANDS, SIZE = 3, ("g", "r"), 19

@@ -23,15 +23,15 @@ from lsst.dax.bulkcutout import restart as restarting
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.campaign_status import read_status
 from lsst.dax.bulkcutout.cutout_formatter import CutoutFormatter, define_storage_class
+from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.quantum_graph_builder import PIPELINE, CutoutQuantumGraphBuilder, build_graph
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
 from lsst.dax.bulkcutout.request import check_request
-from lsst.dax.bulkcutout.source_images import SourceImages
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, prepare_here, run_graph, run_here, write_request
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.pipe.base import Pipeline
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.quantum_graph_builder import OutputExistsError

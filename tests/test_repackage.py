@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsst.dax.bulkcutout.product_files import Piece, _divide, rows_per_file
-from lsst.dax.bulkcutout.repackage import _pad_kernels
+from lsst.dax.bulkcutout.repackage.product_files import Piece, _divide, rows_per_file
+from lsst.dax.bulkcutout.repackage.repackager import _pad_kernels
 from lsst.dax.bulkcutout.request import CutoutRequest
 
 

@@ -27,16 +27,16 @@ from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import open_catalog
 from lsst.dax.bulkcutout.catalog.sizes import SizeRule
-from lsst.dax.bulkcutout.discovery import discover
+from lsst.dax.bulkcutout.discovery.discover import discover
+from lsst.dax.bulkcutout.discovery.tract_geometry import TractGeometry
 from lsst.dax.bulkcutout.errors import TransientError, UserError
 from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.request import CutoutRequest, SizeArcsec, check_request, load_request
-from lsst.dax.bulkcutout.skymap import KNOWN_SKYMAPS, RingsSkyMap
+from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
 from lsst.dax.bulkcutout.target_table import read_targets
 from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
-from lsst.dax.bulkcutout.tract_geometry import TractGeometry
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 SCALES = {3: 0.2, 7: 0.31}
 BINS = (16, 40, 64)

@@ -24,17 +24,19 @@ from hypothesis import strategies as st
 from mocpy import MOC
 from tiny_sky import SIZE, TRACT, tiny_table
 
-from lsst.dax.bulkcutout import coverage_map, open_cutouts, sky_files
-from lsst.dax.bulkcutout.coverage_map import CoverageMap, coverage_order
-from lsst.dax.bulkcutout.cutout_corners import corners
+from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
-from lsst.dax.bulkcutout.status_votable import write_status_votable
+from lsst.dax.bulkcutout.sky_files import coverage_map
+from lsst.dax.bulkcutout.sky_files import product as sky_files
+from lsst.dax.bulkcutout.sky_files.coverage_map import CoverageMap, coverage_order
+from lsst.dax.bulkcutout.sky_files.cutout_corners import corners
+from lsst.dax.bulkcutout.sky_files.status_votable import write_status_votable
 from lsst.dax.bulkcutout.tables import status_schema, with_unit
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 BOTH = {"coverage_map": True, "status_votable": True}
 

@@ -31,19 +31,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout import open_cutouts
-from lsst.dax.bulkcutout.band_cut import BandCut, empty_columns
 from lsst.dax.bulkcutout.boxes import Box, first_pixel, hull, visible_parts
 from lsst.dax.bulkcutout.campaign import Campaign, Plan
 from lsst.dax.bulkcutout.cutout_dataset import CutoutDataset
+from lsst.dax.bulkcutout.discovery.neighbors import reached_patches
+from lsst.dax.bulkcutout.extract.band_cut import BandCut, empty_columns
+from lsst.dax.bulkcutout.extract.patch_cut import NeighborImage, PatchCut
+from lsst.dax.bulkcutout.extract.place import Place
+from lsst.dax.bulkcutout.extract.stitch import Neighbor, find_shift
 from lsst.dax.bulkcutout.extract_task import ExtractCutoutsConfig, ExtractCutoutsTask, SourceImage
 from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.masks import merge_mask_planes
-from lsst.dax.bulkcutout.neighbors import reached_patches
-from lsst.dax.bulkcutout.patch_cut import NeighborImage, PatchCut
-from lsst.dax.bulkcutout.place import Place
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
-from lsst.dax.bulkcutout.stitch import Neighbor, find_shift
 from lsst.dax.bulkcutout.tables import (
     BAND_NO_DATA,
     BAND_NO_DATASET,
@@ -57,7 +57,7 @@ from lsst.dax.bulkcutout.tests import SkyRepository, make_repo, make_targets, ta
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.products import seal
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 from lsst.dax.bulkcutout.wcs import TangentWcs
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.resources import ResourcePath

@@ -20,7 +20,7 @@ from lsst.dax.bulkcutout.quantum_outputs import read_outputs
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.top_up import top_up
-from lsst.dax.bulkcutout.verify import verify_product
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 
 def digests(directory: Path) -> dict[str, str]:

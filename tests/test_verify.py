@@ -20,11 +20,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from lsst.dax.bulkcutout import input_hdus, pixel_check, pixel_extras, pixel_inputs
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.manifest import read_manifest, write_manifest
 from lsst.dax.bulkcutout.tests.products import SmallProduct, seal
-from lsst.dax.bulkcutout.verify import VerifyReport, verify_product
+from lsst.dax.bulkcutout.verify import input_hdus, pixel_check, pixel_extras, pixel_inputs
+from lsst.dax.bulkcutout.verify.product import VerifyReport, verify_product
 
 NAME = "size=16/cutouts_size16_tract7_0000.hdf5"
 

@@ -77,7 +77,7 @@ def estimate(request: Path, out: Path | None, as_json: bool) -> None:
     and the free space that is needed.  With --out also a picture of the sky.
     Nothing else is written but temporary files, which are deleted.
     """
-    from .estimate import estimate_request
+    from .estimate.forecast import estimate_request
     from .progress import Progress
 
     with contextlib.closing(Progress("Locating targets")) as progress:
@@ -206,7 +206,7 @@ def ingest(
     used are listed, and the others go on; the command ends with 1 if none
     can be used.  At the end it prints what a request needs.
     """
-    from .ingest import ingest_named
+    from .ingest.repository import ingest_named
 
     report = ingest_named(
         paths,
@@ -272,7 +272,7 @@ def verify(
     the product's own PSF, variance, mask and projection.  Ends with 3 if
     anything is wrong.
     """
-    from .verify import verify_product
+    from .verify.product import verify_product
 
     context = click.get_current_context()
     for name in ("flux_column", "flux_unit", "where", "same_images", "stars"):
@@ -283,7 +283,7 @@ def verify(
     click.echo(str(report))
     passed = report.ok
     if photometry:
-        from .certificate import certify, write_certificate
+        from .certificate.certify import certify, write_certificate
 
         certificate = certify(
             out,
@@ -388,8 +388,8 @@ def finish(campaign: Path, processes: int | None) -> None:
     (complete), 2 (some quanta have not finished) or 75 (try again).
     """
     from .finish import finish as finish_campaign
-    from .packagers import available_cores
     from .progress import Progress
+    from .repackage.packagers import available_cores
     from .submit import find_campaign
 
     with contextlib.closing(Progress("Packaging")) as progress:

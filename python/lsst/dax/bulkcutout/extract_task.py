@@ -33,7 +33,7 @@ from lsst.sphgeom import ConvexPolygon, LonLat
 from .campaign import Plan
 from .cutout_formatter import STORAGE_CLASS, CutoutStream
 from .errors import CorruptInputError, InternalError, UserError
-from .patch_cut import NeighborImage, PatchCut
+from .extract.patch_cut import NeighborImage, PatchCut
 from .readers import Companions, ImageReader, open_image
 from .tables import NeighborInput
 from .target_table import sha256_of

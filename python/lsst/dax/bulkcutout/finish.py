@@ -47,14 +47,14 @@ from .manifest import (
     write_checksums,
     write_manifest,
 )
-from .packagers import Packagers, write_file
 from .product_directory import claim_product_directory
-from .product_files import ProductFilePlan, ProductFiles
 from .quantum_output import QuantumOutput
 from .quantum_outputs import read_outputs
-from .repackage import Repackager
+from .repackage.packagers import Packagers, write_file
+from .repackage.product_files import ProductFilePlan, ProductFiles
+from .repackage.repackager import Repackager
 from .request import load_request
-from .sky_files import remove_sky_files, write_sky_files
+from .sky_files.product import remove_sky_files, write_sky_files
 from .spool import Spool
 
 __all__ = ("COMPLETE", "PARTIAL", "TRY_AGAIN", "finish")

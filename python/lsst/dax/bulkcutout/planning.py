@@ -15,13 +15,13 @@ from lsst.daf.butler import Butler
 
 from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
-from .discovery import discover
+from .discovery.discover import discover
+from .discovery.image_probe import probe_images
+from .discovery.neighbors import find_neighbors
+from .discovery.source_images import Coverage, SourceImages
 from .errors import InternalError, UserError
-from .image_probe import probe_images
-from .neighbors import find_neighbors
-from .product_files import ProductFiles
+from .repackage.product_files import ProductFiles
 from .request import CutoutRequest, load_request
-from .source_images import Coverage, SourceImages
 
 __all__ = ("plan_campaign", "request_of")
 

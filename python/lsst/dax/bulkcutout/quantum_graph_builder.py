@@ -27,6 +27,7 @@ from lsst.pipe.base.quantum_graph_skeleton import DatasetKey, QuantumGraphSkelet
 from .campaign import Campaign, Plan
 from .campaign_butler import open_source, write_campaign_butler
 from .cutout_formatter import define_storage_class
+from .discovery.source_images import Coverage
 from .errors import UserError
 from .extract_task import COMPANION_CONNECTIONS
 from .planning import plan_campaign, request_of
@@ -34,7 +35,6 @@ from .product_directory import claim_product_directory
 from .quantum_outputs import keep_registered, read_outputs
 from .registered_outputs import RegisteredOutputs
 from .request import CutoutRequest
-from .source_images import Coverage
 from .target_table import sha256_of
 
 __all__ = ("PIPELINE", "TASK_LABEL", "CutoutQuantumGraphBuilder", "build_graph")

@@ -16,10 +16,10 @@ from lsst.daf.butler import Butler, DatasetRef
 
 from .campaign import Campaign, Plan
 from .cutout_dataset import CutoutDataset
+from .discovery.source_images import Coverage
 from .errors import CorruptInputError
 from .quantum_output import QuantumOutput
 from .request import CutoutRequest
-from .source_images import Coverage
 from .tables import NeighborInput
 from .target_table import read_targets
 

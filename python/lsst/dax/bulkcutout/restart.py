@@ -11,8 +11,8 @@ from pathlib import Path
 
 from .campaign import Campaign
 from .finish import finish
-from .packagers import available_cores
 from .quantum_outputs import read_outputs
+from .repackage.packagers import available_cores
 from .submit import restart_bps, run_bps
 from .top_up import top_up
 

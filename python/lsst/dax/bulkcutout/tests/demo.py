@@ -25,7 +25,7 @@ import yaml
 
 from ..manifest import MANIFEST_NAME, Manifest, read_manifest
 from ..progress import Progress
-from ..skymap import KNOWN_SKYMAPS
+from ..skymap.rings import KNOWN_SKYMAPS
 from .layouts import Layout, rings_layout
 from .repositories import SkyRepository, make_repo
 from .sky import Sky

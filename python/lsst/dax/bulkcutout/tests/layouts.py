@@ -23,7 +23,7 @@ import numpy as np
 from lsst.sphgeom import ConvexPolygon, LonLat, UnitVector3d
 
 from ..boxes import Box
-from ..skymap import KNOWN_SKYMAPS, RingsSkyMap
+from ..skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
 
 __all__ = ("Layout", "Patch", "Tract", "rings_layout", "tangent_layout", "tangent_tract")
 

@@ -1,0 +1,446 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""The images of a repository that a request asks for.
+
+This is the only place where the registry is asked anything about them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsst.daf.butler import Butler, DatasetRef, DatasetType, MissingCollectionError, MissingDatasetTypeError
+
+from ..catalog import ObjectTables
+from ..errors import UserError, did_you_mean
+from ..readers import ImageReader, open_image
+from ..request import CutoutRequest
+from ..skymap.locate import Locator, RingsLocator, agrees_with_records
+from ..skymap.region_locator import RegionLocator
+from ..skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
+from ..target_table import target_patches
+
+__all__ = ("Coverage", "SourceImages", "chunks_of_tracts")
+
+_LOG = logging.getLogger(__name__)
+
+TRACTS_PER_QUERY = 50
+FILES_PER_QUERY = 20_000
+
+
+@dataclasses.dataclass(frozen=True)
+class Coverage:
+    """The datasets of one patch."""
+
+    tract: int
+    """Tract identifier."""
+
+    patch: int
+    """Patch identifier."""
+
+    datasets: dict[str, DatasetRef]
+    """Dataset of each band that has one."""
+
+    neighbors: dict[tuple[int, str], DatasetRef] = dataclasses.field(default_factory=dict)
+    """Datasets of other patches of the tract, by patch and band, which
+    cutouts of this one are completed from."""
+
+    companions: dict[str, dict[tuple[int, str], DatasetRef]] = dataclasses.field(default_factory=dict)
+    """Datasets of what belongs to all these images, by kind, then by patch
+    and band."""
+
+
+class SourceImages:
+    """The images of a repository that a request asks for.
+
+    Parameters
+    ----------
+    butler
+        The source repository, read only.
+    request
+        What the user asked for.
+
+    Raises
+    ------
+    UserError
+        Raised if the repository does not have what the request names.
+    """
+
+    def __init__(self, butler: Butler, request: CutoutRequest) -> None:
+        self._butler = butler
+        self._request = request
+        self._check_names()
+        self._skymap = self._find_skymap()
+
+    @property
+    def description(self) -> str:
+        """The images in words, for messages."""
+        bands = "any band" if self._request.bands == "all" else f"band {', '.join(self._request.bands)}"
+        return f"{self._request.dataset_type} in {bands}"
+
+    def locator(self) -> tuple[Locator, str]:
+        """Choose the rule that gives patches to positions.
+
+        Returns
+        -------
+        locator
+            The rings formula if the records agree with it.
+        skymap
+            Name of the sky map.
+        """
+        covered = self._covered_tracts()
+        if not covered:
+            raise UserError(
+                f"Request field 'collections': no {self.description} on sky map {self._skymap!r} is in "
+                f"{', '.join(self._request.collections)}."
+            )
+        if (rings := self.rings_map(covered[0])) is not None:
+            _LOG.info("Sky map %s follows the rings formula of %s.", self._skymap, rings.name)
+            return RingsLocator(rings, covered), self._skymap
+        _LOG.info("Sky map %s follows no known formula: its recorded regions decide.", self._skymap)
+        tracts = self._butler.query_dimension_records(
+            "tract", where=f"skymap = '{self._skymap}'", limit=None, explain=False
+        )
+        locator = RegionLocator(
+            {int(record.id): record.region for record in tracts if record.region is not None},
+            self.regions,
+            covered,
+        )
+        return locator, self._skymap
+
+    def rings_map(self, tract: int) -> RingsSkyMap | None:
+        """Find the rings formula that the sky map's records agree with.
+
+        Parameters
+        ----------
+        tract
+            Tract whose records are compared.
+
+        Returns
+        -------
+        rings
+            The formula; `None` if there is none that is known.
+        """
+        regions = self.regions([tract])
+        candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
+        return next((known for known in candidates if agrees_with_records(known, regions)), None)
+
+    def patch_regions(self, tract: int) -> dict[int, Any]:
+        """Look up the patches of a tract.
+
+        Parameters
+        ----------
+        tract
+            Tract identifier.
+
+        Returns
+        -------
+        regions
+            Outer region on the sky of each patch, a convex polygon.
+        """
+        return {patch: region for (_, patch), region in self.regions([tract]).items()}
+
+    def open(self, ref: DatasetRef) -> contextlib.AbstractContextManager[ImageReader]:
+        """Open an image.
+
+        Parameters
+        ----------
+        ref
+            Its dataset.
+
+        Returns
+        -------
+        image
+            Context manager that gives the open image.
+        """
+
+        @contextlib.contextmanager
+        def opened() -> Iterator[ImageReader]:
+            with self._butler.getURI(ref).as_local() as local, open_image(local.ospath) as image:
+                yield image
+
+        return opened()
+
+    def with_companions(self, coverage: Sequence[Coverage]) -> list[Coverage]:
+        """Find what belongs to images.
+
+        Parameters
+        ----------
+        coverage
+            Patches with their images.
+
+        Returns
+        -------
+        coverage
+            The same with their companions; an image may lack some.
+        """
+        if not (types := self._request.companions.types):
+            return list(coverage)
+        found: dict[tuple[int, int, str], dict[str, DatasetRef]] = {}
+        for tracts in chunks_of_tracts(sorted({patch.tract for patch in coverage})):
+            where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
+            for kind, name in types.items():
+                for ref in self._butler.query_datasets(
+                    name,
+                    collections=self._request.collections,
+                    where=where,
+                    with_dimension_records=True,
+                    limit=None,
+                    explain=False,
+                ):
+                    tract, patch_id = int(ref.dataId["tract"]), int(ref.dataId["patch"])
+                    found.setdefault((tract, patch_id, str(ref.dataId["band"])), {})[kind] = ref
+        completed = []
+        for patch in coverage:
+            places = [*((patch.patch, band) for band in patch.datasets), *patch.neighbors]
+            companions: dict[str, dict[tuple[int, str], DatasetRef]] = {kind: {} for kind in types}
+            for place in places:
+                for kind, ref in found.get((patch.tract, *place), {}).items():
+                    companions[kind][place] = ref
+            completed.append(dataclasses.replace(patch, companions=companions))
+        return completed
+
+    def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+        """Find the images of some tracts.
+
+        Parameters
+        ----------
+        tracts
+            Tract identifiers.
+
+        Returns
+        -------
+        datasets
+            By tract and patch, then by band.
+        """
+        where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
+        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
+        # limit=None: the default of 20,000 drops the rest with no more than a
+        # warning.
+        for ref in self._butler.query_datasets(
+            self._request.dataset_type,
+            collections=self._request.collections,
+            where=where,
+            with_dimension_records=True,
+            limit=None,
+            explain=False,
+        ):
+            place = int(ref.dataId["tract"]), int(ref.dataId["patch"])
+            found.setdefault(place, {})[str(ref.dataId["band"])] = ref
+        return found
+
+    def object_tables(self, name: str) -> ObjectTables | None:
+        """Find tables that have positions by identifier.
+
+        Parameters
+        ----------
+        name
+            Their dataset type.
+
+        Returns
+        -------
+        tables
+            The tables; `None` if there are none with the dimensions skymap
+            and tract.
+        """
+        try:
+            dataset_type = self._butler.get_dataset_type(name)
+        except MissingDatasetTypeError:
+            return None
+        if set(dataset_type.dimensions.required) != {"skymap", "tract"}:
+            return None
+        refs = self._butler.query_datasets(
+            name,
+            collections=self._request.collections,
+            where=f"skymap = '{self._skymap}'",
+            limit=None,
+            explain=False,
+        )
+        files = {int(ref.dataId["tract"]): self._butler.getURI(ref) for ref in refs}
+        return ObjectTables(name, files) if files else None
+
+    def coverage(self, target_files: Sequence[Path]) -> list[Coverage]:
+        """Find the images of all patches that have targets.
+
+        Parameters
+        ----------
+        target_files
+            Files of a target table.
+
+        Returns
+        -------
+        coverage
+            Patches with at least one image, ascending.
+        """
+        places = [place for path in target_files for place in target_patches(path)]
+        return [Coverage(*place, datasets) for place, datasets in sorted(self.found(places).items())]
+
+    def found(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+        """Find the images of some patches.
+
+        Parameters
+        ----------
+        places
+            Tracts and patches.
+
+        Returns
+        -------
+        datasets
+            By band, for each of the patches that has any.
+        """
+        wanted = frozenset(places)
+        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
+        for tracts in chunks_of_tracts(sorted({tract for tract, patch in wanted if patch >= 0})):
+            found |= {place: refs for place, refs in self.datasets(tracts).items() if place in wanted}
+        return found
+
+    def file_sizes(self, refs: Sequence[DatasetRef]) -> dict[uuid.UUID, int]:
+        """Look up the sizes of files.
+
+        Parameters
+        ----------
+        refs
+            Their datasets.
+
+        Returns
+        -------
+        sizes
+            Bytes by dataset, where the repository has them on record.
+        """
+        sizes: dict[uuid.UUID, int] = {}
+        for start in range(0, len(refs), FILES_PER_QUERY):
+            some = refs[start : start + FILES_PER_QUERY]
+            for data in self._butler._datastore.export_records(some).values():
+                for dataset_id, tables in data.records.items():
+                    infos = [info for table in tables.values() for info in table]
+                    # A negative number says that the size is not known.
+                    found = [size for info in infos if (size := getattr(info, "file_size", -1)) >= 0]
+                    if found:
+                        sizes[dataset_id] = sum(found)
+        return sizes
+
+    def _covered_tracts(self) -> list[int]:
+        """Tracts that have any image that is asked for, ascending."""
+        with self._butler.query() as query:
+            found = query.join_dataset_search(
+                self._request.dataset_type, collections=list(self._request.collections)
+            )
+            return sorted({int(d["tract"]) for d in found.where(self._where()).data_ids(["tract"])})
+
+    def _where(self) -> str:
+        """What all queries have in common.  The names in it were checked to
+        be of safe characters when the request was read.
+        """
+        where = f"skymap = '{self._skymap}'"
+        if self._request.bands != "all":
+            names = ", ".join(f"'{band}'" for band in self._request.bands)
+            where += f" AND band IN ({names})"
+        return where
+
+    def regions(self, tracts: Sequence[int]) -> dict[tuple[int, int], Any]:
+        """Look up the patches of some tracts.
+
+        Parameters
+        ----------
+        tracts
+            Tract identifiers.
+
+        Returns
+        -------
+        regions
+            Outer region on the sky, by tract and patch.
+        """
+        found: dict[tuple[int, int], Any] = {}
+        for some in chunks_of_tracts(tracts):
+            records = self._butler.query_dimension_records(
+                "patch",
+                where=f"skymap = '{self._skymap}' AND tract IN ({', '.join(map(str, some))})",
+                limit=None,
+                explain=False,
+            )
+            found |= {(int(r.tract), int(r.id)): r.region for r in records if r.region is not None}
+        return found
+
+    def _check_names(self) -> None:
+        request, butler = self._request, self._butler
+        try:
+            dataset_type = butler.get_dataset_type(request.dataset_type)
+        except MissingDatasetTypeError:
+            known = [found.name for found in butler.registry.queryDatasetTypes(...)]
+            raise _unknown("dataset_type", request.dataset_type, known) from None
+        _check_dimensions("dataset_type", dataset_type)
+        for kind, name in request.companions.types.items():
+            try:
+                _check_dimensions(f"companions.{kind}", butler.get_dataset_type(name))
+            except MissingDatasetTypeError:
+                known = [found.name for found in butler.registry.queryDatasetTypes(...)]
+                raise _unknown(f"companions.{kind}", name, known) from None
+        for collection in request.collections:
+            try:
+                butler.collections.get_info(collection)
+            except MissingCollectionError:
+                known = list(butler.collections.query("*"))
+                raise _unknown("collections", collection, known) from None
+        if request.bands != "all":
+            records = butler.query_dimension_records("band", limit=None, explain=False)
+            known = [str(record.name) for record in records]
+            for band in request.bands:
+                if band not in known:
+                    raise _unknown("bands", band, known)
+
+    def _find_skymap(self) -> str:
+        records = self._butler.query_dimension_records("skymap", limit=None, explain=False)
+        known = sorted(str(record.name) for record in records)
+        if (asked := self._request.skymap) is not None:
+            if asked not in known:
+                raise _unknown("skymap", asked, known)
+            return asked
+        if len(known) != 1:
+            raise UserError(
+                f"Request field 'skymap': the repository has {len(known)} sky maps "
+                f"({', '.join(known) or 'none'}); name the one that the images are on."
+            )
+        return known[0]
+
+
+def chunks_of_tracts(tracts: Sequence[int]) -> Iterator[Sequence[int]]:
+    """Divide tracts into as many as are asked for in one query.
+
+    Parameters
+    ----------
+    tracts
+        Tract identifiers, ascending.
+
+    Yields
+    ------
+    tracts
+        Some of them.
+    """
+    for start in range(0, len(tracts), TRACTS_PER_QUERY):
+        yield tracts[start : start + TRACTS_PER_QUERY]
+
+
+def _check_dimensions(field: str, dataset_type: DatasetType) -> None:
+    dimensions = set(dataset_type.dimensions.required)
+    if dimensions != {"band", "skymap", "tract", "patch"}:
+        raise UserError(
+            f"Request field {field!r}: {dataset_type.name!r} has dimensions "
+            f"{', '.join(sorted(dimensions))}; cutouts need a coadd, with band, skymap, tract and patch."
+        )
+
+
+def _unknown(field: str, value: str, known: Iterable[str]) -> UserError:
+    known = sorted(known)
+    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
+    return UserError(
+        f"Request field {field!r}: the repository has no {value!r}{did_you_mean(value, known)}. "
+        f"It has: {shown or 'none'}."
+    )

@@ -1,0 +1,350 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Cutout datasets of patches become the data files of the product.
+
+What belongs into which file follows from the target table alone, so that it
+is the same however many quanta have failed.  Memory is bounded by
+`BLOCK_BYTES`.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import functools
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from .. import tables
+from ..campaign import Campaign, Plan
+from ..cutout_dataset import BAND_COLUMNS, CutoutDataset
+from ..errors import InternalError
+from ..formats import writer_class
+from ..formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
+from ..masks import merge_mask_planes, reencode_mask
+from ..quantum_output import QuantumOutput
+from ..request import CutoutRequest
+from .piece_rows import Part, PieceRows
+from .product_files import Piece, ProductFilePlan
+from .row_answers import answer_rows, status_rows
+
+__all__ = ("Repackager",)
+
+_LOG = logging.getLogger(__name__)
+
+BLOCK_BYTES = 64 * 1024 * 1024
+"""Pixels that are moved at a time."""
+
+
+_MOST_OPEN_FILES = 8
+
+
+class Repackager:
+    """Writes data files from cutout datasets.
+
+    Parameters
+    ----------
+    request
+        What the user asked for.
+    campaign
+        The campaign.
+    plan
+        Its plan.
+    outputs
+        State of the quanta by tract and patch.
+    """
+
+    def __init__(
+        self,
+        request: CutoutRequest,
+        campaign: Campaign,
+        plan: Plan,
+        outputs: Mapping[tuple[int, int], QuantumOutput],
+    ) -> None:
+        self._request = request
+        self._plan = plan
+        self._outputs = outputs
+        self._tracts = {tract.tract: tract for tract in plan.tracts}
+        order = request.partition.order
+        self._healpix_order = tables.HEALPIX_ORDER if order is None else order
+        self._rows = PieceRows(campaign, self._tracts, order)
+        self._datasets: collections.OrderedDict[tuple[int, int], CutoutDataset] = collections.OrderedDict()
+        mask_tables = []
+        psf_shapes = []
+        extra_planes = []
+        for output in outputs.values():
+            if output.path is not None:
+                with CutoutDataset(output.path) as dataset:
+                    mask_tables.append(dataset.mask_planes)
+                    psf_shapes.append(dataset.psf_shape)
+                    extra_planes.append(dataset.extra_planes)
+        self._n_noise = max((len(names.get("noise", ())) for names in extra_planes), default=0)
+        self._fractions = tuple(
+            sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
+        )
+        self._mask_planes = merge_mask_planes(list(dict.fromkeys(mask_tables)))
+        # One pixel stands for no PSF at all.
+        shapes = [shape for shape in psf_shapes if shape is not None and shape != (1, 1)]
+        self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None
+
+    def source_key(self, file: ProductFilePlan) -> str:
+        """Identify all that the contents of a file depend on.
+
+        Parameters
+        ----------
+        file
+            The file.
+
+        Returns
+        -------
+        key
+            A checksum: two files with the same key have the same bytes.
+        """
+        sources = [self._outputs.get((piece.tract, piece.patch)) for piece in file.pieces]
+        parts = {
+            "request": self._plan.request_fingerprint,
+            "bands": self._plan.bands,
+            "targets": [self._tracts[tract].sha256 for tract in file.tracts],
+            "size": file.size,
+            "healpix": file.healpix,
+            "pieces": [dataclasses.astuple(piece) for piece in file.pieces],
+            "sources": [source.dataset_id if source and source.done else "" for source in sources],
+            "mask_planes": [dataclasses.astuple(plane) for plane in self._mask_planes],
+            "psf_shape": self._psf_shape,
+            "extra_planes": [self._n_noise, self._fractions],
+            "writer": WRITER_VERSION,
+        }
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+    def statuses(self, file: ProductFilePlan) -> Iterator[pa.RecordBatch]:
+        """What becomes of each target of a file.
+
+        Parameters
+        ----------
+        file
+            The file.
+
+        Yields
+        ------
+        rows
+            Rows of `tables.status_schema`, in the order of the target table.
+        """
+        index = 0
+        for piece in file.pieces:
+            source = self._open(piece)
+            for rows, part in self._rows.read(file, piece):
+                answer = answer_rows(source, file, piece, part, rows, self._plan.bands)
+                n = int(answer.delivered.sum())
+                yield status_rows(rows, file, answer, index)
+                index += n
+
+    def write(self, file: ProductFilePlan, directory: Path, progress: Callable[[int], None]) -> int:
+        """Write a data file.
+
+        Parameters
+        ----------
+        file
+            What goes into it.
+        directory
+            Directory of the product.
+        progress
+            Called with the number of rows of each block that was written.
+
+        Returns
+        -------
+        rows
+            Number of cutouts; no file is written if there are none.
+
+        Raises
+        ------
+        TransientError
+            Raised if the disk takes no more.
+        """
+        selected: list[np.ndarray] = []
+        provenance = {}
+        for piece in file.pieces:
+            source = self._open(piece)
+            delivered = np.zeros(piece.stop - piece.start, dtype=bool)
+            if source is not None:
+                parts = (part for _, part in self._rows.read(file, piece))
+                status = np.concatenate([source.read(file.size, "band_status", part) for part in parts])
+                delivered = (status == tables.BAND_OK).any(axis=1)
+                if delivered.any():
+                    provenance[piece.tract, piece.patch] = PatchProvenance(
+                        piece.tract,
+                        piece.patch,
+                        source.inputs,
+                        source.backgrounds,
+                        source.neighbors,
+                        source.wcs_cards,
+                        source.units,
+                        source.psf_notes,
+                        source.companions,
+                        extra_planes=source.extra_of_band,
+                    )
+            selected.append(delivered)
+        n_rows = int(sum(each.sum() for each in selected))
+        if not n_rows:
+            return 0
+        layout = self._layout(file, tuple(provenance.values()))
+        start = 0
+        writer = writer_class(self._request.formats[0])
+        with writer(directory / file.path, layout, n_rows) as product:
+            for piece, delivered in zip(file.pieces, selected, strict=True):
+                source = self._open(piece)
+                if source is None or not delivered.any():
+                    continue
+                offset = 0
+                for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(layout)):
+                    keep = delivered[offset : offset + rows.num_rows]
+                    offset += rows.num_rows
+                    if keep.any():
+                        product.write(start, self._columns(source, layout, rows, part, keep))
+                        start += int(keep.sum())
+                        progress(int(keep.sum()))
+        return n_rows
+
+    def close(self) -> None:
+        """Close all files."""
+        self._rows.close()
+        while self._datasets:
+            self._datasets.popitem()[1].close()
+
+    def _open(self, piece: Piece) -> CutoutDataset | None:
+        """Cutout dataset of a piece, if there is one.  Files of small HEALPix
+        pixels have pieces of the same few patches, so some are kept open.
+        """
+        place = (piece.tract, piece.patch)
+        output = self._outputs.get(place)
+        if output is None or output.path is None:
+            return None
+        if place not in self._datasets:
+            self._datasets[place] = CutoutDataset(output.path)
+        self._datasets.move_to_end(place)
+        if len(self._datasets) > _MOST_OPEN_FILES:
+            self._datasets.popitem(last=False)[1].close()
+        return self._datasets[place]
+
+    def _block_rows(self, layout: ProductLayout) -> int:
+        planes = max(1, layout.n_noise, len(layout.mask_fractions))
+        return max(1, BLOCK_BYTES // (4 * len(layout.bands) * planes * layout.size**2))
+
+    def _layout(self, file: ProductFilePlan, provenance: tuple[PatchProvenance, ...]) -> ProductLayout:
+        schema = self._rows.schema(file.tracts[0])
+        request = self._request
+        return ProductLayout(
+            size=file.size,
+            bands=self._plan.bands,
+            planes=request.planes,
+            psf_shape=self._psf_shape,
+            mask_planes=self._mask_planes,
+            id_type=schema.field("target_id").type,
+            carried=tables.carried_fields(schema),
+            n_noise=self._n_noise,
+            mask_fractions=self._fractions,
+            background=request.background,
+            dataset_type=request.dataset_type,
+            skymap=self._plan.skymap,
+            request_id=request.request_id,
+            survey=request.labels.survey,
+            instrument=request.labels.instrument,
+            release=request.labels.release,
+            provenance=provenance,
+            healpix_order=self._healpix_order,
+        )
+
+    def _columns(
+        self,
+        source: CutoutDataset,
+        layout: ProductLayout,
+        rows: pa.RecordBatch,
+        part: Part,
+        keep: np.ndarray,
+    ) -> dict[str, object]:
+        """Values of a block, by dataset of the product."""
+        size, n = layout.size, int(keep.sum())
+        read = functools.partial(_read_kept, source, size, part, keep)
+        rows = rows.filter(pa.array(keep))
+        if not np.array_equal(read("row"), rows.column("row").to_numpy()):
+            raise InternalError(
+                f"The cutout dataset of tract {source.tract}, patch {source.patch} is not of these targets."
+            )
+        x, y, x0, y0 = (read(name) for name in ("x", "y", "x0", "y0"))
+        # A delivered target has an image, and so a projection.
+        assert source.wcs is not None
+        terms = source.wcs.tangent_terms(rows.column("ra").to_numpy(), rows.column("dec").to_numpy())
+        scale = np.sqrt(abs(np.linalg.det(terms.cd))) * 3600.0
+        n_bands = len(layout.bands)
+        columns: dict[str, object] = {
+            "catalog/row": rows.column("row").to_numpy(),
+            "catalog/object_id": rows.column("target_id"),
+            "catalog/ra": rows.column("ra").to_numpy(),
+            "catalog/dec": rows.column("dec").to_numpy(),
+            "catalog/tract": np.full(n, source.tract, dtype=np.int32),
+            "catalog/patch": np.full(n, source.patch, dtype=np.int32),
+            "catalog/fallback": rows.column("fallback").to_numpy(zero_copy_only=False),
+            "catalog/x": x,
+            "catalog/y": y,
+            "catalog/x_cutout": x - x0,
+            "catalog/y_cutout": y - y0,
+            "images/pixel_scale": np.repeat(scale[:, np.newaxis], n_bands, axis=1).astype(np.float32),
+            "images/band_present": read("band_status") != tables.BAND_NO_DATASET,
+            "images/psf_cell": read("psf_cell"),
+            "wcs/crval": terms.crval,
+            "wcs/crpix": terms.crpix + 1.0 - np.stack([x0, y0], axis=1),
+            "wcs/cd": terms.cd,
+            "wcs/exact": np.full(n, not source.wcs.cards),
+            **{f"images/{name}": read(name) for name in BAND_COLUMNS},
+        }
+        for field in layout.carried:
+            columns[f"carried/{field.name}"] = rows.column(tables.CARRIED_PREFIX + field.name)
+        for plane, path in (("image", "images/flux"), ("variance", "images/variance")):
+            if path in layout.columns:
+                columns[path] = read(plane)
+        if "images/mask" in layout.columns:
+            columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._mask_planes)
+        for kind, names in (
+            ("noise", tuple(map(str, range(layout.n_noise)))),
+            ("mask_fraction", layout.mask_fractions),
+        ):
+            if f"images/{kind}" in layout.columns:
+                columns[f"images/{kind}"] = _spread(read(kind), source.extra_planes[kind], names)
+        if layout.psf_shape is not None and "images/psf" in layout.columns:
+            columns["images/psf"] = _pad_kernels(read("psf"), layout.psf_shape)
+        return columns
+
+
+def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, name: str) -> np.ndarray:
+    values = source.read(size, name, part)
+    return values if keep.all() else values[keep]
+
+
+def _spread(planes: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+    """Bring sets of planes to those that are wanted, by name."""
+    if tuple(names) == tuple(wanted):
+        return planes
+    shape = (*planes.shape[:2], len(wanted), *planes.shape[3:])
+    spread = np.full(shape, np.nan, dtype=planes.dtype)
+    for number, name in enumerate(names):
+        spread[:, :, wanted.index(name)] = planes[:, :, number]
+    return spread
+
+
+def _pad_kernels(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Bring kernels to a larger shape with their centre at [ky//2, kx//2]."""
+    ky, kx = kernels.shape[2:]
+    if (ky, kx) == shape:
+        return kernels
+    padded = np.zeros((*kernels.shape[:2], *shape), dtype=kernels.dtype)
+    y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
+    padded[:, :, y0 : y0 + ky, x0 : x0 + kx] = kernels
+    padded[np.isnan(kernels).any(axis=(2, 3))] = np.nan
+    return padded
