@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gzip
 import subprocess
 import sys
 from pathlib import Path
@@ -179,9 +180,50 @@ def test_two_images_of_one_place_and_band_are_an_error_that_names_both(tmp_path:
     write(tmp_path / "two.fits", coded(1), FILTER="g")
     with pytest.raises(UserError, match=r"one.fits and .*two.fits have the same pixels .*--collection"):
         ingest([tmp_path / "one.fits", tmp_path / "two.fits"], tmp_path / "repo")
+    # Nothing is left of a repository that was made for them.
+    assert not (tmp_path / "repo").exists()
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="the same pixels"):
+        ingest([tmp_path / "one.fits", tmp_path / "two.fits"], tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
     ingest([tmp_path / "one.fits"], tmp_path / "repo")
     report = ingest([tmp_path / "two.fits"], tmp_path / "repo", collection="again")
     assert len(report.ingested) == 1
+    # What was there before stays.
+    with pytest.raises(UserError, match="the same pixels"):
+        ingest([tmp_path / "two.fits"], tmp_path / "repo")
+    assert len(ingest([tmp_path / "one.fits"], tmp_path / "repo").present) == 1
+
+
+def test_packed_files_of_a_folder_are_listed(tmp_path: Path) -> None:
+    """They are not read, which must be said of each."""
+    write(tmp_path / "in" / "a.fits", coded(), FILTER="g")
+    (tmp_path / "in" / "b.fits.gz").write_bytes(gzip.compress((tmp_path / "in" / "a.fits").read_bytes()))
+    (tmp_path / "in" / "notes.txt.gz").touch()
+    report = ingest([tmp_path / "in"], tmp_path / "repo")
+    assert [path.name for path, *_ in report.ingested] == ["a.fits"]
+    ((path, reason),) = report.refused
+    assert path.name == "b.fits.gz" and "unpack it first" in reason
+
+
+def test_companions_may_come_later(tmp_path: Path) -> None:
+    """The image is there already; its mask is taken all the same, once."""
+    folder = tmp_path / "in"
+    write(folder / "a_sci.fits", coded(), FILTER="g")
+    ingest([folder], tmp_path / "repo")
+    write(folder / "a_msk.fits", np.ones(SHAPE, "i2"))
+    for _ in range(2):
+        report = ingest([folder], tmp_path / "repo", companions={"mask": "*_msk.fits"})
+        assert not report.ingested and len(report.present) == 1 and not report.notes
+        assert report.companions == {"mask": "image_mask"}
+        with Butler.from_config(str(tmp_path / "repo")) as butler:
+            (ref,) = butler.query_datasets("image_mask", collections="images")
+            assert Path(butler.getURI(ref).ospath) == folder / "a_msk.fits"
+    # Another one in its place is not taken silently.
+    (folder / "a_msk.fits").rename(tmp_path / "a_other.fits")
+    write(folder / "a_flg.fits", np.ones(SHAPE, "i2"))
+    report = ingest([folder], tmp_path / "repo", companions={"mask": "*_flg.fits"})
+    assert any("a_flg.fits is not taken" in note and "a_msk.fits" in note for note in report.notes)
 
 
 def test_files_that_cannot_be_used_are_listed_and_the_others_go_on(tmp_path: Path) -> None:

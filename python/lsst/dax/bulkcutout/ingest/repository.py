@@ -10,11 +10,13 @@ pixels are a tract, and each of its footprints is a patch.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +44,8 @@ _LOG = logging.getLogger(__name__)
 
 SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".psf")
 """What files of a folder are called that are looked at."""
+
+_PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".zip")
 
 INSTRUMENT = "FitsImages"
 _MOST_TRACTS = 1_000_000
@@ -178,7 +182,7 @@ def ingest(
             report.refused.append((path, f"{path}: it cannot be read: {error}"))
     if not footprints:
         return report
-    with _open_repository(report.repo) as butler:
+    with _repository(report.repo) as butler:
         _Ingester(butler, report).add(footprints, matched.companions)
     return report
 
@@ -270,12 +274,14 @@ class _Ingester:
         """Add images and their companions."""
         places: dict[Path, tuple[int, int]] = {}
         new: list[Footprint] = []
+        old: list[Footprint] = []
         known = {path.resolve() for path in self._taken.values()}
         for footprint in footprints:
             tract, patch = places[footprint.path] = self._place(footprint)
             key = (tract, patch, footprint.band)
             if footprint.path.resolve() in known:
                 self._report.present.append(footprint.path)
+                old.append(footprint)
                 continue
             if key in self._taken:
                 raise UserError(
@@ -292,13 +298,34 @@ class _Ingester:
         for footprint in new:
             tract, patch = places[footprint.path]
             datasets.append(self._dataset(self._type, footprint.path, tract, patch, footprint.band))
-            for kind, path in companions.get(footprint.path, {}).items():
-                name = self._report.companions.setdefault(kind, f"{self._report.dataset_type}_{kind}")
-                datasets.append(self._dataset(self._dataset_type(name), path, tract, patch, footprint.band))
             self._report.ingested.append((footprint.path, tract, patch, footprint.band))
+        for footprint in (*new, *old):
+            for kind, path in companions.get(footprint.path, {}).items():
+                tract, patch = places[footprint.path]
+                datasets += self._companion(kind, path, tract, patch, footprint)
         if datasets:
             self._butler.ingest(*datasets, transfer="direct")
         self._report.bands = in_band_order({band for _, _, band in self._taken})
+
+    def _companion(
+        self, kind: str, path: Path, tract: int, patch: int, image: Footprint
+    ) -> list[FileDataset]:
+        """The dataset of a companion; none if the collection has it."""
+        name = self._report.companions.setdefault(kind, f"{self._report.dataset_type}_{kind}")
+        dataset_type = self._dataset_type(name)
+        dataset = self._dataset(dataset_type, path, tract, patch, image.band)
+        found = self._butler.find_dataset(
+            dataset_type, dataset.refs[0].dataId, collections=self._report.collection
+        )
+        if found is None:
+            return [dataset]
+        before = Path(self._butler.getURI(found).ospath)
+        if before.resolve() != path.resolve():
+            self._report.notes.append(
+                f"{path} is not taken: {image.path} has the {kind} {before} in collection "
+                f"{self._report.collection}. `butler prune-datasets` takes that out."
+            )
+        return []
 
     def _place(self, footprint: Footprint) -> tuple[int, int]:
         """Tract and patch of an image; new ones where need be."""
@@ -444,10 +471,14 @@ def _find_files(paths: Iterable[Path], report: IngestReport) -> list[Path]:
     for path in paths:
         path = Path(path).absolute()
         if path.is_dir():
-            inside = [each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file()]
+            everything = sorted(each for each in path.rglob("*") if each.is_file())
+            inside = [each for each in everything if each.suffix.lower() in SUFFIXES]
+            for each in everything:
+                if each.suffix.lower() in _PACKED and Path(each.stem).suffix.lower() in SUFFIXES:
+                    report.refused.append((each, f"{each}: it is packed: unpack it first."))
             if not inside:
                 report.notes.append(f"{path} holds no FITS files ({', '.join(SUFFIXES)}).")
-            found |= dict.fromkeys(sorted(inside))
+            found |= dict.fromkeys(inside)
         elif path.exists():
             found[path] = None
         else:
@@ -463,16 +494,28 @@ def _try_companions(path: Path, companions: Mapping[str, Path]) -> None:
             pass
 
 
-def _open_repository(root: Path) -> Any:
-    if not (root / "butler.yaml").exists():
-        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+@contextlib.contextmanager
+def _repository(root: Path) -> Iterator[Any]:
+    """The repository, open; one that is new is taken away again if it cannot
+    be filled.
+    """
+    was_there, is_new = root.exists(), not (root / "butler.yaml").exists()
+    if is_new:
+        if was_there and (not root.is_dir() or any(root.iterdir())):
             raise UserError(f"--repo {root}: it is neither a Butler repository nor an empty directory.")
         Butler.makeRepo(str(root), config=repository_config())
         _LOG.info("Made a repository in %s.", root)
     if STORAGE_CLASS not in ButlerConfig(str(root)).get("storageClasses", {}):
         raise UserError(
             f"--repo {root}: this repository was not made by `bulkcutout ingest`: it does not know how to "
-            "store "
-            "plain FITS images. Choose a new directory."
+            "store plain FITS images. Choose a new directory."
         )
-    return Butler.from_config(str(root), writeable=True)
+    try:
+        with Butler.from_config(str(root), writeable=True) as butler:
+            yield butler
+    except BaseException:
+        if is_new:
+            shutil.rmtree(root, ignore_errors=True)
+            if was_there:
+                root.mkdir(exist_ok=True)
+        raise
