@@ -6,7 +6,7 @@
 
 A request names a catalog of sky positions and a kind of image; the answer is
 a few large files with one line for every row of the catalog.  The way of the
-data, each step a module:
+data, each step a module or a package:
 
 1. `request`: a YAML or JSON file becomes a `CutoutRequest`.
 2. `submit`: request and site become a campaign directory, handed to BPS.
