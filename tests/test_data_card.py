@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lsst.dax.bulkcutout.data_card import data_card, write_data_card
-from lsst.dax.bulkcutout.manifest import read_manifest
+from lsst.dax.bulkcutout.data_card.card import data_card, write_data_card
+from lsst.dax.bulkcutout.manifest import ProductFile, read_manifest
 from lsst.dax.bulkcutout.tests.products import SmallProduct
 
 
@@ -106,6 +106,15 @@ def test_files_with_other_backgrounds_are_named(tmp_path: Path) -> None:
     assert "- `size=16/cutouts_size16_tract7_0000.hdf5`: the background model `object`" in card
 
 
+def test_files_for_aladin_and_topcat_are_named_where_they_are(product: SmallProduct) -> None:
+    manifest = read_manifest(product.out)
+    moc = ProductFile(path="coverage.moc.fits", sha256="0" * 64, bytes=2880)
+    assert "coverage.moc.fits" not in data_card(product.out, manifest)
+    card = data_card(product.out, manifest.model_copy(update={"files": (*manifest.files, moc)}))
+    assert "- `coverage.moc.fits`: what the cutouts cover" in card
+    assert "status.vot" not in card
+
+
 def test_absent_planes_are_not_described(tmp_path: Path) -> None:
     product = SmallProduct(tmp_path, planes=("image",)).make()
     card = data_card(product.out, read_manifest(product.out))
@@ -119,14 +128,17 @@ def test_noise_and_mask_fractions_are_described_where_they_were_asked_for(tmp_pa
     """One image of i is made not to have them."""
     product = SmallProduct(tmp_path, planes=("image", "noise", "mask_fraction")).make()
     card = data_card(product.out, read_manifest(product.out))
-    assert "`images/noise` holds 6 noise realizations: pictures of the noise alone, in nJy.\n" in card
+    assert (
+        "`images/noise` holds 6 noise realizations: pictures of the noise alone, in the image's unit.\n"
+        in card
+    )
     assert "(`clipped`, `odd`, `rejected`, `spotty`), the weight of the inputs" in card
     assert "have none" not in card
     with h5py.File(next(product.out.glob("size=16/*")), "r+") as file:
         (place,) = np.argwhere(file["provenance/extra_planes"][:, 2] != b"")
         file["provenance/extra_planes"][int(place[0]), 2] = b"mask_fraction/odd"
     card = data_card(product.out, read_manifest(product.out))
-    assert "in nJy. Some or all images in i have none: it is NaN there.\n" in card
+    assert "in the image's unit. Some or all images in i have none: it is NaN there.\n" in card
     assert card.count("have none") == 1
 
 

@@ -31,7 +31,6 @@ LEVELS = {
     "estimate": 4,
     "finish": 4,
     "ingest": 4,
-    "notify": 4,
     "parsl_site": 4,
     "repackage": 4,
     "restart": 4,

@@ -31,7 +31,7 @@ import pyarrow.parquet as pq
 
 from . import tables
 from .campaign import Campaign, Plan, write_atomically
-from .data_card import CARD_NAME, write_data_card
+from .data_card.card import CARD_NAME, write_data_card
 from .errors import CorruptInputError, InternalError, TransientError, UserError
 from .manifest import (
     CERTIFICATE_NAME,

@@ -2,53 +2,25 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""The data card: a README.md for each product, generated from its contents."""
+"""What the data card says of the pixels: units, background, mask, PSF."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow.parquet as pq
 
-from .campaign import write_atomically
-from .formats.hdf5_reader import HDF5Reader
-from .formats.layout import SCHEMA_VERSION
-from .manifest import STATUS_NAME, Manifest, ProductFile
-from .planes import BACKGROUND_NONE, BACKGROUND_STORED, EXTRA_PLANES, PLANES
-from .tables import DELIVERED, STATUS, field_description, field_unit
+from ..formats.hdf5_reader import HDF5Reader
+from ..manifest import Manifest, ProductFile
+from ..planes import BACKGROUND_NONE, BACKGROUND_STORED, EXTRA_PLANES
+from .markdown import markdown_table
 
-__all__ = ("CARD_NAME", "data_card", "write_data_card")
-
-CARD_NAME = "README.md"
-
-_MOST_FILES_LISTED = 40
+__all__ = ("pixel_sections",)
 
 
-def write_data_card(directory: Path, manifest: Manifest) -> Path:
-    """Write the data card of a product.
-
-    Parameters
-    ----------
-    directory
-        Directory of the product, whose data files and ``status.parquet`` are
-        there already.
-    manifest
-        Its manifest, which need not be written nor list the card itself.
-
-    Returns
-    -------
-    path
-        The card.
-    """
-    path = directory / CARD_NAME
-    write_atomically(path, data_card(directory, manifest))
-    return path
-
-
-def data_card(directory: Path, manifest: Manifest) -> str:
-    """Describe a product.
+def pixel_sections(directory: Path, manifest: Manifest, files: Sequence[ProductFile]) -> list[str]:
+    """Describe the pixels of a product.
 
     Parameters
     ----------
@@ -56,73 +28,24 @@ def data_card(directory: Path, manifest: Manifest) -> str:
         Directory of the product.
     manifest
         Its manifest.
+    files
+        Its data files, at least one.
 
     Returns
     -------
-    text
-        Markdown.  It depends on the contents of the product alone: no times,
-        hosts or paths.
+    sections
+        Markdown: units and projection, background, variance and mask, noise
+        and mask fractions, PSF; an empty text for what it does not have.
     """
-    files = [file for file in manifest.files if file.size is not None]
-    sections = [_head(manifest, files), _how_to_open(manifest, files), _rows(manifest), _files(files)]
-    labels = ""
-    if files:
-        absent = _psf_notes(directory, files) if "psf" in manifest.request.get("planes", ()) else []
-        with HDF5Reader(directory / files[0].path) as reader:
-            sections += [
-                _pixels(reader, _units(directory, files)),
-                _background(directory, files),
-                _variance_and_mask(reader),
-                _extra_planes(directory, files, manifest),
-                _psf(reader, absent),
-                _columns(reader),
-            ]
-            labels = " ".join(label for name in ("survey", "release") if (label := reader.meta(name)))
-    sections.append(_status_columns(directory))
-    source = f"{labels}, where the images come from," if labels else "the survey that the images come from"
-    sections.append(_CITATION.format(source=source, version=SCHEMA_VERSION))
-    return "\n".join(section for section in sections if section)
-
-
-def _head(manifest: Manifest, files: Sequence[ProductFile]) -> str:
-    sizes = ", ".join(f"{size} x {size}" for size in sorted({file.size or 0 for file in files}))
-    return _HEAD.format(
-        request_id=manifest.request_id,
-        delivered=manifest.counts.get(DELIVERED, 0),
-        of_size=f" of {sizes} pixels" if sizes else "",
-        dataset_type=manifest.request.get("dataset_type", "images"),
-        bands=", ".join(manifest.bands),
-        rows=manifest.rows,
-        incomplete="" if manifest.complete else _INCOMPLETE,
-    )
-
-
-def _how_to_open(manifest: Manifest, files: Sequence[ProductFile]) -> str:
-    if not files:
-        return _HOW_TO_OPEN.format(last="print(len(cutouts))", plainly="")
-    planes = manifest.request.get("planes", ())
-    plane = next((plane for plane in planes if plane in PLANES), "image")
-    last = f'print(cutouts[0].{plane}("{manifest.bands[0]}"), cutouts[0].wcs)'
-    return _HOW_TO_OPEN.format(last=last, plainly=_PLAINLY.format(path=files[0].path))
-
-
-def _rows(manifest: Manifest) -> str:
-    rows = [
-        (f"`{status}`", str(manifest.counts[status]), sentence)
-        for status, sentence in STATUS.items()
-        if status in manifest.counts
-    ]
-    rows.append(("all", str(manifest.rows), "Rows of the catalog."))
-    fallback = _FALLBACK.format(n=manifest.fallback) if manifest.fallback else ""
-    return _ROWS.format(table=_table(("status", "rows", "meaning"), rows), fallback=fallback)
-
-
-def _files(files: Sequence[ProductFile]) -> str:
-    rows = [(f"`{file.path}`", str(file.rows), str(file.bytes)) for file in files[:_MOST_FILES_LISTED]]
-    table = _table(("file", "rows", "bytes"), rows) + "\n" if rows else ""
-    if len(files) > len(rows):
-        table += f"and {len(files) - len(rows)} more, which `manifest.json` lists.\n\n"
-    return _FILES.format(table=table)
+    absent = _psf_notes(directory, files) if "psf" in manifest.request.get("planes", ()) else []
+    with HDF5Reader(directory / files[0].path) as reader:
+        return [
+            _pixels(reader, _units(directory, files)),
+            _background(directory, files),
+            _variance_and_mask(reader),
+            _extra_planes(directory, files, manifest),
+            _psf(reader, absent),
+        ]
 
 
 def _units(directory: Path, files: Sequence[ProductFile]) -> list[str]:
@@ -219,7 +142,7 @@ def _variance_and_mask(reader: HDF5Reader) -> str:
     if not reader.mask_planes:
         return _VARIANCE
     rows = [(f"`{plane.name}`", str(plane.bit), plane.description) for plane in reader.mask_planes]
-    return _VARIANCE + _MASK.format(table=_table(("plane", "bit", "meaning"), rows))
+    return _VARIANCE + _MASK.format(table=markdown_table(("plane", "bit", "meaning"), rows))
 
 
 def _psf(reader: HDF5Reader, absent: Sequence[str]) -> str:
@@ -229,87 +152,6 @@ def _psf(reader: HDF5Reader, absent: Sequence[str]) -> str:
     lines = "".join(f"\n- {line}" for line in absent) + "\n" * bool(absent)
     return _PSF.format(ky=ky, kx=kx, center=f"[{ky // 2}, {kx // 2}]") + lines
 
-
-def _columns(reader: HDF5Reader) -> str:
-    rows = []
-    for group in ("catalog", "images", "wcs", "carried"):
-        for name in reader.names(group):
-            path = f"{group}/{name}"
-            kind, shape = reader.kind(path)
-            of_row = f" {shape[1:]}" if shape[1:] else ""
-            attributes = reader.attributes(path)
-            rows.append((f"`{path}`", kind + of_row, attributes.get("unit", ""), attributes["description"]))
-    return _COLUMNS.format(table=_table(("dataset", "type of a row", "unit", "meaning"), rows))
-
-
-def _status_columns(directory: Path) -> str:
-    schema = pq.read_schema(directory / STATUS_NAME)
-    rows = [
-        (f"`{field.name}`", str(field.type), field_unit(field), field_description(field)) for field in schema
-    ]
-    return f"## Columns of {STATUS_NAME}\n\n" + _table(("column", "type", "unit", "meaning"), rows)
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
-    lines += ["| " + " | ".join(_cell(text) for text in row) + " |" for row in rows]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _cell(text: str) -> str:
-    # Names and descriptions are the user's: they must not end the cell.
-    return " ".join(text.split()).replace("|", "\\|")
-
-
-_HEAD = """\
-# Cutouts of {request_id}
-
-{delivered} cutouts{of_size} from `{dataset_type}`, in the bands {bands}, for a catalog of {rows} rows.
-One row of a file is one target with all its bands.
-{incomplete}"""
-
-_INCOMPLETE = """
-**This product is incomplete**: some jobs did not finish. A restart of the campaign may deliver the rows that
-are `not_processed` below.
-"""
-
-_HOW_TO_OPEN = """\
-## How to open it
-
-```python
-from lsst.dax.bulkcutout import open_cutouts
-cutouts = open_cutouts(".")
-{last}
-```
-
-`cutouts[i]` counts cutouts, `cutouts.by_row(n)` takes a row of the catalog (from 0), `cutouts.by_id(id)` an
-identifier, `cutouts.near(ra, dec, radius_arcsec)` a position. A cutout has `image`, `variance`, `mask` and
-`psf` by band, `mask_plane(name, band)`, `wcs`, `target_xy`, `status` and `carried`.
-{plainly}"""
-
-_PLAINLY = """
-Without this package the files are plain HDF5: `h5py.File("{path}")` has the datasets listed below.
-"""
-
-_ROWS = """\
-## What became of the rows
-
-{table}
-`status.parquet` says it for each row of the catalog, with the file and the row in it.
-{fallback}"""
-
-_FALLBACK = """
-Of the delivered rows {n} are cut from another patch than the one that the sky map's rule gives them, because
-that one has no image in any band: `fallback` is true for them. The patch that is used is the one that covers
-the position best; its pixels are not those that the row of an object table was measured on.
-"""
-
-_FILES = """\
-## Files
-
-{table}Rows are in the order of tract, patch and catalog. `manifest.json` holds the request, the counts and
-all files; `sha256sum -c SHA256SUMS` checks them.
-"""
 
 _PIXELS = """\
 ## Pixels, units and projection
@@ -329,7 +171,9 @@ _PIXELS = """\
   `band_status`.
 """
 
+
 _NANOJANSKY = "Images are in nJy. AB magnitudes are `31.4 - 2.5 * log10(flux)`: the zero point is 31.4."
+
 
 _OTHER_UNITS = (
     "Units of the images: {units}. Units other than nJy are those of the input, kept as they are because no "
@@ -337,9 +181,11 @@ _OTHER_UNITS = (
     "`31.4 - 2.5 * log10(flux)` where the unit is nJy, and nowhere else."
 )
 
+
 _LINEAR_TERMS = """
 - The images have another projection: where `wcs/exact` is false these are its linear terms at the target. The
   exact one is in `provenance/wcs`, as header cards in pixels of the tract, and `cutout.wcs` gives it."""
+
 
 _BACKGROUND = """\
 ## Background
@@ -349,18 +195,21 @@ _BACKGROUND = """\
 on purpose.
 """
 
+
 _NOT_STORED = """\
 - The request asked for `{requested}`: these are not the pixels of the files, but those with the background
   models that are in the files taken out or put in.
 """
 
+
 _EXTRA_PLANES = {
-    "noise": "- `images/noise` holds {n} noise realizations: pictures of the noise alone, in nJy.",
+    "noise": "- `images/noise` holds {n} noise realizations: pictures of the noise alone, in the image's unit.",
     "mask_fraction": (
         "- `images/mask_fraction` holds, in the order of `meta/mask_fractions` ({names}), the weight of the "
         "inputs that had that mask plane."
     ),
 }
+
 
 _VARIANCE = """\
 ## Variance and mask
@@ -369,6 +218,7 @@ Variance is in the square of the image's unit and holds no covariance. The pixel
 so the noise of a sum of pixels is larger than the variances tell.
 """
 
+
 _MASK = """
 The mask is a number of bits, listed here. On a coadd `SATURATED` (`SAT`) or `COSMIC_RAY` (`CR`) mean that
 some input image had it at this place, not that the value is bad. Bits differ from release to release: go by
@@ -376,10 +226,12 @@ names.
 
 {table}"""
 
+
 _NO_PSF = """\
 ## PSF
 
 {lines}"""
+
 
 _PSF = """\
 ## PSF
@@ -388,20 +240,4 @@ The kernel ({ky} x {kx} pixels) of the cell that holds the target, its sum as st
 `{center}`, not shifted to the target's place in its pixel. It is NaN and `psf_valid` is false where the cell
 has none. PSF and noise jump at the borders between cells: `n_cells` says how many a cutout touches,
 `inexact_psf_fraction` in what part of the pixels the inputs are not those of the PSF.
-"""
-
-_COLUMNS = """\
-## Columns of the data files
-
-{table}
-The first axis of all of them is the row, the second, in `images`, the band. `carried_null` marks the nulls of
-the carried catalog columns. `provenance` names the input datasets of each patch.
-"""
-
-_CITATION = """\
-## Citation
-
-Cite {source} as its documentation asks, and name dax_bulkcutout. The files follow version {version} of the
-layout in DMTN-326 (https://dmtn-326.lsst.io). Read the known issues of the release too; on Rubin coadds some
-objects at patch edges appear in its catalog more than once.
 """
