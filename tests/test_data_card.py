@@ -129,8 +129,7 @@ def test_noise_and_mask_fractions_are_described_where_they_were_asked_for(tmp_pa
     product = SmallProduct(tmp_path, planes=("image", "noise", "mask_fraction")).make()
     card = data_card(product.out, read_manifest(product.out))
     assert (
-        "`images/noise` holds 6 noise realizations: pictures of the noise alone, in the image's unit.\n"
-        in card
+        "`images/noise` holds 6 noise realizations: pictures of noise alone, in the image's unit.\n" in card
     )
     assert "(`clipped`, `odd`, `rejected`, `spotty`), the weight of the inputs" in card
     assert "have none" not in card

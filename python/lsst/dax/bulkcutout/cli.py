@@ -185,8 +185,8 @@ def status(campaign: Path, as_json: bool) -> None:
     "companions",
     multiple=True,
     metavar="KIND=PATTERN",
-    help="Files with the variance, weight, mask or psf of the images, by their names: weight='*_wht.fits' belongs "
-    "to the image whose name has the same in place of the *.  Can be given several times.",
+    help="Files with the variance, weight, mask or psf of the images, by their names: weight='*_wht.fits' "
+    "belongs to the image whose name has the same in place of the *.  Can be given several times.",
 )
 def ingest(
     paths: tuple[Path, ...],

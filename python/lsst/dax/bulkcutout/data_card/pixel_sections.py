@@ -203,7 +203,7 @@ _NOT_STORED = """\
 
 
 _EXTRA_PLANES = {
-    "noise": "- `images/noise` holds {n} noise realizations: pictures of the noise alone, in the image's unit.",
+    "noise": "- `images/noise` holds {n} noise realizations: pictures of noise alone, in the image's unit.",
     "mask_fraction": (
         "- `images/mask_fraction` holds, in the order of `meta/mask_fractions` ({names}), the weight of the "
         "inputs that had that mask plane."
