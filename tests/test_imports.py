@@ -87,8 +87,6 @@ LEVELS = {
     "progress": 0,
     "quantum_output": 0,
     "request": 0,
-    "request_checks": 0,
-    "request_file": 0,
     "tables": 0,
     "zipfile_fault": 0,
 }

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.request import CutoutRequest, check_request, load_request
-from lsst.dax.bulkcutout.request_checks import quoted
+from lsst.dax.bulkcutout.request.checks import quoted
 
 SMALLEST: dict[str, Any] = {
     "request_id": "m31-stars",

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..request_checks import quoted
+from ..request.checks import quoted
 
 __all__ = ("TextCensus", "numbers_from", "shown", "to_bool", "to_float", "to_int", "unpacked")
 

@@ -22,11 +22,7 @@ from ..tables import DELIVERED, STATUS, field_description, field_unit
 from .markdown import markdown_table
 from .pixel_sections import pixel_sections
 
-__all__ = (
-    "CARD_NAME",
-    "data_card",
-    "write_data_card",
-)
+__all__ = ("CARD_NAME", "data_card", "write_data_card")
 
 CARD_NAME = "README.md"
 

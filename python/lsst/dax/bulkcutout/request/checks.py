@@ -20,7 +20,7 @@ from typing import Any
 
 import pydantic
 
-from .errors import did_you_mean
+from ..errors import did_you_mean
 
 __all__ = (
     "julian_year",

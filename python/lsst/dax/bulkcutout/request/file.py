@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from .errors import UserError
+from ..errors import UserError
 
 __all__ = ("MAX_REQUEST_BYTES", "read_mapping")
 
