@@ -35,6 +35,7 @@ from .cutout_formatter import STORAGE_CLASS, CutoutStream
 from .errors import CorruptInputError, InternalError, UserError
 from .extract.patch_cut import NeighborImage, PatchCut
 from .readers import Companions, ImageReader, open_image
+from .readers.companions import describe_companions
 from .tables import NeighborInput
 from .target_table import sha256_of
 
@@ -328,12 +329,8 @@ class ExtractCutoutsTask(PipelineTask):
 
     def _describe(self, image: SourceImage) -> dict[str, dict[str, Any]]:
         """Companions of an image, for those who read the product."""
-        described: dict[str, dict[str, Any]] = {
-            kind: {"uuid": uuid} for kind, (uuid, _) in sorted(image.companions.items())
-        }
-        if "mask" in described and self.config.mask_codes:
-            described["mask"]["codes"] = dict(self.config.mask_codes)
-        return described
+        uuids = {kind: uuid for kind, (uuid, _) in image.companions.items()}
+        return describe_companions(uuids, self.config.mask_codes)
 
     def _retry(self, action: Callable[[], T]) -> T:
         """Do something that storage can spoil, and again if it does."""

@@ -8,6 +8,7 @@ whether this one can use them in place of its own.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from .cutout_dataset import CutoutDataset
 from .discovery.source_images import Coverage
 from .errors import CorruptInputError
 from .quantum_output import QuantumOutput
+from .readers.companions import describe_companions
 from .request import CutoutRequest
 from .tables import NeighborInput
 from .target_table import read_targets
@@ -38,7 +40,7 @@ class RegisteredOutputs:
     campaign, plan
         The campaign and its plan.
     request
-        Planes and background that are wanted.
+        Planes, background and companions that are wanted.
     """
 
     def __init__(self, butler: Butler, campaign: Campaign, plan: Plan, request: CutoutRequest) -> None:
@@ -47,6 +49,7 @@ class RegisteredOutputs:
         self._targets = {tract.tract: campaign.targets / tract.path for tract in plan.tracts}
         self._planes = frozenset(request.planes)
         self._background = request.background
+        self._mask_codes = request.companions.mask_codes
         self.used: list[QuantumOutput] = []
         """Those that were found to be usable."""
 
@@ -63,8 +66,8 @@ class RegisteredOutputs:
         Returns
         -------
         used
-            Whether it is there and of the same images, bands and targets, and
-            has the planes and the background.
+            Whether it is there and of the same images, companions, bands and
+            targets, and has the planes and the background.
         """
         uri = self._butler.getURI(ref)
         if not uri.isLocal or not self.fits(Path(uri.ospath), patch):
@@ -77,10 +80,7 @@ class RegisteredOutputs:
                 path=Path(uri.ospath),
                 dataset_id=str(ref.id),
                 run=ref.run,
-                inputs={
-                    str(image.id): self._butler.getURI(image).ospath
-                    for image in (*patch.datasets.values(), *patch.neighbors.values())
-                },
+                inputs={str(image.id): self._butler.getURI(image).ospath for image in patch.all_datasets},
             )
         )
         return True
@@ -98,8 +98,8 @@ class RegisteredOutputs:
         Returns
         -------
         fits
-            Whether it is there and of the same images, bands and targets, and
-            has the planes and the background.
+            Whether it is there and of the same images, companions, bands and
+            targets, and has the planes and the background.
         """
         inputs = [str(patch.datasets[band].id) if band in patch.datasets else "" for band in self._bands]
         neighbors = [NeighborInput(*which, str(ref.id)) for which, ref in sorted(patch.neighbors.items())]
@@ -110,11 +110,24 @@ class RegisteredOutputs:
                     and dataset.inputs == tuple(inputs)
                     and dataset.neighbors == tuple(neighbors)
                     and dataset.background == self._background
+                    and json.loads(dataset.companions or "{}") == self._companions(patch)
                     and self._has_targets(dataset, patch)
                 )
         except (CorruptInputError, FileNotFoundError):
             # Known of, but damaged or not stored.
             return False
+
+    def _companions(self, patch: Coverage) -> dict[str, dict[str, dict[str, object]]]:
+        """What a quantum would say of the companions of its images."""
+        images = {(patch.patch, band): ref for band, ref in patch.datasets.items()} | patch.neighbors
+        found = {
+            str(image.id): describe_companions(
+                {kind: str(refs[place].id) for kind, refs in patch.companions.items() if place in refs},
+                self._mask_codes,
+            )
+            for place, image in images.items()
+        }
+        return {image: kinds for image, kinds in found.items() if kinds}
 
     def _has_targets(self, dataset: CutoutDataset, patch: Coverage) -> bool:
         # Without a projection, where all images are damaged, such a patch is

@@ -57,6 +57,12 @@ class Coverage:
     """Datasets of what belongs to all these images, by kind, then by patch
     and band."""
 
+    @property
+    def all_datasets(self) -> list[DatasetRef]:
+        """Images, those of neighbours, and companions."""
+        companions = [ref for refs in self.companions.values() for ref in refs.values()]
+        return [*self.datasets.values(), *self.neighbors.values(), *companions]
+
 
 class SourceImages:
     """The images of a repository that a request asks for.

@@ -27,7 +27,7 @@ from .model_cells import ModelCells
 from .pixel_plane import PixelPlane
 from .psf_file import read_psf_file
 
-__all__ = ("KINDS", "OTHER_CODE", "CompanionPlanes", "Companions")
+__all__ = ("KINDS", "OTHER_CODE", "CompanionPlanes", "Companions", "describe_companions")
 
 KINDS = ("variance", "weight", "mask", "psf")
 """What companions there can be."""
@@ -49,6 +49,29 @@ class Companions:
     mask_codes: Mapping[str, int] | None = None
     """Where a pixel of the mask is one code and not a set of bits: the code
     of each plane, by name."""
+
+
+def describe_companions(
+    uuids: Mapping[str, str], mask_codes: Mapping[str, int] | None
+) -> dict[str, dict[str, object]]:
+    """Describe the companions of an image, for those who read the product.
+
+    Parameters
+    ----------
+    uuids
+        Identifier of the dataset of each kind.
+    mask_codes
+        As in `Companions`.
+
+    Returns
+    -------
+    described
+        By kind, for JSON: ``uuid``, and ``codes`` of a mask that has them.
+    """
+    described: dict[str, dict[str, object]] = {kind: {"uuid": uuid} for kind, uuid in sorted(uuids.items())}
+    if "mask" in described and mask_codes:
+        described["mask"]["codes"] = dict(mask_codes)
+    return described
 
 
 class CompanionPlanes:
