@@ -41,6 +41,7 @@ LEVELS = {
     "campaign_butler": 3,
     "cutout_formatter": 3,
     "discovery": 3,
+    "extract_connections": 3,
     "extract_task": 3,
     "fits_image_formatter": 3,
     "planning": 3,
@@ -128,7 +129,13 @@ NEVER = {
     "dill": "as pickle",
 }
 
-ASK_THE_REGISTRY = {"discovery.source_images", "ingest.repository", "quantum_graph_builder", "submit"}
+ASK_THE_REGISTRY = {
+    "discovery.requested_names",
+    "discovery.source_images",
+    "ingest.repository",
+    "quantum_graph_builder",
+    "submit",
+}
 """Modules that work before the jobs run; a job reads what the graph gave."""
 
 REGISTRY_NAMES = {

@@ -17,137 +17,27 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lsst.daf.butler import DataCoordinate
-from lsst.pex.config import DictField, Field, ListField
-from lsst.pipe.base import (
-    InputQuantizedConnection,
-    OutputQuantizedConnection,
-    PipelineTask,
-    PipelineTaskConfig,
-    PipelineTaskConnections,
-    QuantumContext,
-)
-from lsst.pipe.base import connectionTypes as cT
+from lsst.pipe.base import InputQuantizedConnection, OutputQuantizedConnection, PipelineTask, QuantumContext
 from lsst.resources import ResourcePath
-from lsst.sphgeom import ConvexPolygon, LonLat
+from lsst.sphgeom import ConvexPolygon
 
 from .campaign import Plan
-from .cutout_formatter import STORAGE_CLASS, CutoutStream
+from .cutout_formatter import CutoutStream
 from .errors import CorruptInputError, InternalError, UserError
 from .extract.patch_cut import NeighborImage, PatchCut
+from .extract_connections import COMPANION_CONNECTIONS, ExtractCutoutsConfig
 from .readers import Companions, ImageReader, open_image
 from .readers.companions import describe_companions
+from .skymap.region_corners import corners_of
 from .tables import NeighborInput
 from .target_table import sha256_of
 
-__all__ = (
-    "COMPANION_CONNECTIONS",
-    "ExtractCutoutsConfig",
-    "ExtractCutoutsConnections",
-    "ExtractCutoutsTask",
-    "SourceImage",
-)
+__all__ = ("ExtractCutoutsConfig", "ExtractCutoutsTask", "SourceImage")
 
 T = TypeVar("T")
 
-COMPANION_CONNECTIONS = {"variance": "variances", "weight": "weights", "mask": "masks", "psf": "psfs"}
-"""Connection of each kind of companion of plain FITS images."""
-
-
-def _companions(kind: str) -> cT.Input:
-    # An image may lack one.
-    return cT.Input(
-        doc=f"The {kind} of each image, where it lies in a file of its own.",
-        name=f"{{{kind}Type}}",
-        storageClass="CellCoadd",
-        dimensions=("skymap", "tract", "patch", "band"),
-        multiple=True,
-        deferLoad=True,
-        minimum=0,
-    )
-
-
 READ_TRIES = 3
 RETRY_WAIT_S = 2.0
-
-
-class ExtractCutoutsConnections(
-    PipelineTaskConnections,
-    dimensions=("skymap", "tract", "patch"),
-    defaultTemplates={
-        "datasetType": "deep_coadd",
-        "varianceType": "unused_variance",
-        "weightType": "unused_weight",
-        "maskType": "unused_mask",
-        "psfType": "unused_psf",
-    },
-):
-    """Images of one patch in, a cutout dataset out.
-
-    Notes
-    -----
-    Among the images are those of neighbouring patches, in quanta whose
-    cutouts leave the images of their own.  They are told apart by data ID: a
-    second connection of the same dataset type would be given all of them too.
-    """
-
-    images = cT.Input(
-        doc="Coadded images of the patch and of neighbours that its cutouts reach, one for each band.",
-        name="{datasetType}",
-        storageClass="CellCoadd",
-        dimensions=("skymap", "tract", "patch", "band"),
-        multiple=True,
-        deferLoad=True,
-    )
-    variances = _companions("variance")
-    weights = _companions("weight")
-    masks = _companions("mask")
-    psfs = _companions("psf")
-    cutouts = cT.Output(
-        doc="Cutouts of all targets of the patch.",
-        name="{datasetType}_bulk_cutouts",
-        storageClass=STORAGE_CLASS,
-        dimensions=("skymap", "tract", "patch"),
-    )
-
-    def __init__(self, *, config: ExtractCutoutsConfig | None = None) -> None:
-        super().__init__(config=config)
-        if config is not None:
-            # The repository's own name for the class, which need not be one
-            # that can be imported here: only the file is read.
-            self.images = dataclasses.replace(self.images, storageClass=config.storage_class)
-            for kind, name in COMPANION_CONNECTIONS.items():
-                if kind in config.companions:
-                    own = dataclasses.replace(getattr(self, name), storageClass=config.companions[kind])
-                    setattr(self, name, own)
-                else:
-                    delattr(self, name)
-
-
-class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutoutsConnections):
-    """What the graph builder tells the task."""
-
-    plan = Field[str](doc="URI of the campaign's plan; the targets are beside it.", default="")
-    plan_sha256 = Field[str](doc="Checksum of the plan, hexadecimal.", default="")
-    storage_class = Field[str](doc="Storage class that the repository gives the images.", default="CellCoadd")
-    planes = ListField[str](
-        doc="What to cut: image, variance, mask, psf, noise, mask_fraction.",
-        default=["image", "variance", "mask", "psf"],
-    )
-    background = Field[str](
-        doc="What is to be subtracted from the image: stored, none, or the name of a background model.",
-        default="stored",
-    )
-    companions = DictField[str, str](
-        doc="Storage class that the repository gives each kind of companion.", default={}
-    )
-    mask_codes = DictField[str, int](
-        doc="Codes of mask planes, where a mask holds one code a pixel.", default={}
-    )
-    max_memory_mb = Field[int](
-        doc="Memory for pixels in MB; the image is cut in strips if need be.",
-        default=512,
-        check=lambda value: value >= 64,
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -350,10 +240,4 @@ class ExtractCutoutsTask(PipelineTask):
 def _corners(data_id: DataCoordinate) -> tuple[np.ndarray, np.ndarray] | None:
     """Corners of a patch, as its record has them; ICRS degrees."""
     region = data_id.region if data_id.hasRecords() else None
-    if not isinstance(region, ConvexPolygon):
-        return None
-    corners = [LonLat(vertex) for vertex in region.getVertices()]
-    return (
-        np.array([corner.getLon().asDegrees() for corner in corners]),
-        np.array([corner.getLat().asDegrees() for corner in corners]),
-    )
+    return corners_of(region) if isinstance(region, ConvexPolygon) else None

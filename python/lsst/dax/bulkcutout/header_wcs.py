@@ -61,11 +61,6 @@ class HeaderWcs:
         terms = self._terms_at(*self.pixel_to_sky(x, y), x, y)
         return math.sqrt(abs(float(np.linalg.det(terms.cd[0])))) * 3600.0
 
-    @property
-    def frame_name(self) -> str:
-        """Name of the celestial frame of the cards, such as ``fk5``."""
-        return str(self._frame.name)
-
     def sky_to_pixel(self, ra: Any, dec: Any) -> tuple[np.ndarray, np.ndarray]:
         """Pixel positions of points on the sky.
 

@@ -29,7 +29,7 @@ from .campaign_butler import open_source, write_campaign_butler
 from .cutout_formatter import define_storage_class
 from .discovery.source_images import Coverage
 from .errors import UserError
-from .extract_task import COMPANION_CONNECTIONS
+from .extract_connections import COMPANION_CONNECTIONS
 from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
 from .quantum_outputs import keep_registered, read_outputs

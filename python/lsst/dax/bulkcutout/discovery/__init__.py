@@ -4,7 +4,8 @@
 
 """Targets meet the sky map and the Butler.
 
-`discover` leads; `source_images` asks the registry, `tract_geometry` knows
+`discover` leads; `source_images` asks the registry (and
+`requested_names` whether it has what is asked for), `tract_geometry` knows
 where images are in the pixels of a tract, `tract_sizes` turns arcsec into
 pixels, `fallback` finds another patch where one has no image, `refused_rows`
 keeps what no quantum will see.  `neighbors` says which images complete large

@@ -13,20 +13,21 @@ import contextlib
 import dataclasses
 import logging
 import uuid
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lsst.daf.butler import Butler, DatasetRef, DatasetType, MissingCollectionError, MissingDatasetTypeError
+from lsst.daf.butler import Butler, DatasetRef, MissingDatasetTypeError
 
 from ..catalog import ObjectTables
-from ..errors import UserError, did_you_mean
+from ..errors import UserError
 from ..readers import ImageReader, open_image
 from ..request import CutoutRequest
 from ..skymap.locate import Locator, RingsLocator, agrees_with_records
 from ..skymap.region_locator import RegionLocator
 from ..skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
 from ..target_table import target_patches
+from .requested_names import check_names, find_skymap
 
 __all__ = ("Coverage", "SourceImages", "chunks_of_tracts")
 
@@ -83,8 +84,8 @@ class SourceImages:
     def __init__(self, butler: Butler, request: CutoutRequest) -> None:
         self._butler = butler
         self._request = request
-        self._check_names()
-        self._skymap = self._find_skymap()
+        check_names(butler, request)
+        self._skymap = find_skymap(butler, request)
 
     @property
     def description(self) -> str:
@@ -192,18 +193,9 @@ class SourceImages:
             return list(coverage)
         found: dict[tuple[int, int, str], dict[str, DatasetRef]] = {}
         for tracts in chunks_of_tracts(sorted({patch.tract for patch in coverage})):
-            where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
             for kind, name in types.items():
-                for ref in self._butler.query_datasets(
-                    name,
-                    collections=self._request.collections,
-                    where=where,
-                    with_dimension_records=True,
-                    limit=None,
-                    explain=False,
-                ):
-                    tract, patch_id = int(ref.dataId["tract"]), int(ref.dataId["patch"])
-                    found.setdefault((tract, patch_id, str(ref.dataId["band"])), {})[kind] = ref
+                for (tract, patch_id), band, ref in self._refs(name, tracts):
+                    found.setdefault((tract, patch_id, band), {})[kind] = ref
         completed = []
         for patch in coverage:
             places = [*((patch.patch, band) for band in patch.datasets), *patch.neighbors]
@@ -227,20 +219,9 @@ class SourceImages:
         datasets
             By tract and patch, then by band.
         """
-        where = f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})"
         found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
-        # limit=None: the default of 20,000 drops the rest with no more than a
-        # warning.
-        for ref in self._butler.query_datasets(
-            self._request.dataset_type,
-            collections=self._request.collections,
-            where=where,
-            with_dimension_records=True,
-            limit=None,
-            explain=False,
-        ):
-            place = int(ref.dataId["tract"]), int(ref.dataId["patch"])
-            found.setdefault(place, {})[str(ref.dataId["band"])] = ref
+        for place, band, ref in self._refs(self._request.dataset_type, tracts):
+            found.setdefault(place, {})[band] = ref
         return found
 
     def object_tables(self, name: str) -> ObjectTables | None:
@@ -341,6 +322,20 @@ class SourceImages:
             )
             return sorted({int(d["tract"]) for d in found.where(self._where()).data_ids(["tract"])})
 
+    def _refs(self, name: str, tracts: Sequence[int]) -> Iterator[tuple[tuple[int, int], str, DatasetRef]]:
+        """Tract and patch, band and dataset of all that is in some tracts."""
+        # limit=None: the default of 20,000 drops the rest with no more than a
+        # warning.
+        for ref in self._butler.query_datasets(
+            name,
+            collections=self._request.collections,
+            where=f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})",
+            with_dimension_records=True,
+            limit=None,
+            explain=False,
+        ):
+            yield (int(ref.dataId["tract"]), int(ref.dataId["patch"])), str(ref.dataId["band"]), ref
+
     def _where(self) -> str:
         """What all queries have in common.  The names in it were checked to
         be of safe characters when the request was read.
@@ -375,47 +370,6 @@ class SourceImages:
             found |= {(int(r.tract), int(r.id)): r.region for r in records if r.region is not None}
         return found
 
-    def _check_names(self) -> None:
-        request, butler = self._request, self._butler
-        try:
-            dataset_type = butler.get_dataset_type(request.dataset_type)
-        except MissingDatasetTypeError:
-            known = [found.name for found in butler.registry.queryDatasetTypes(...)]
-            raise _unknown("dataset_type", request.dataset_type, known) from None
-        _check_dimensions("dataset_type", dataset_type)
-        for kind, name in request.companions.types.items():
-            try:
-                _check_dimensions(f"companions.{kind}", butler.get_dataset_type(name))
-            except MissingDatasetTypeError:
-                known = [found.name for found in butler.registry.queryDatasetTypes(...)]
-                raise _unknown(f"companions.{kind}", name, known) from None
-        for collection in request.collections:
-            try:
-                butler.collections.get_info(collection)
-            except MissingCollectionError:
-                known = list(butler.collections.query("*"))
-                raise _unknown("collections", collection, known) from None
-        if request.bands != "all":
-            records = butler.query_dimension_records("band", limit=None, explain=False)
-            known = [str(record.name) for record in records]
-            for band in request.bands:
-                if band not in known:
-                    raise _unknown("bands", band, known)
-
-    def _find_skymap(self) -> str:
-        records = self._butler.query_dimension_records("skymap", limit=None, explain=False)
-        known = sorted(str(record.name) for record in records)
-        if (asked := self._request.skymap) is not None:
-            if asked not in known:
-                raise _unknown("skymap", asked, known)
-            return asked
-        if len(known) != 1:
-            raise UserError(
-                f"Request field 'skymap': the repository has {len(known)} sky maps "
-                f"({', '.join(known) or 'none'}); name the one that the images are on."
-            )
-        return known[0]
-
 
 def chunks_of_tracts(tracts: Sequence[int]) -> Iterator[Sequence[int]]:
     """Divide tracts into as many as are asked for in one query.
@@ -432,21 +386,3 @@ def chunks_of_tracts(tracts: Sequence[int]) -> Iterator[Sequence[int]]:
     """
     for start in range(0, len(tracts), TRACTS_PER_QUERY):
         yield tracts[start : start + TRACTS_PER_QUERY]
-
-
-def _check_dimensions(field: str, dataset_type: DatasetType) -> None:
-    dimensions = set(dataset_type.dimensions.required)
-    if dimensions != {"band", "skymap", "tract", "patch"}:
-        raise UserError(
-            f"Request field {field!r}: {dataset_type.name!r} has dimensions "
-            f"{', '.join(sorted(dimensions))}; cutouts need a coadd, with band, skymap, tract and patch."
-        )
-
-
-def _unknown(field: str, value: str, known: Iterable[str]) -> UserError:
-    known = sorted(known)
-    shown = ", ".join(known[:20]) + (", ..." if len(known) > 20 else "")
-    return UserError(
-        f"Request field {field!r}: the repository has no {value!r}{did_you_mean(value, known)}. "
-        f"It has: {shown or 'none'}."
-    )

@@ -19,10 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lsst.sphgeom import LonLat
-
 from ..boxes import Box
 from ..errors import CorruptInputError, TransientError, UserError
+from ..skymap.region_corners import corners_of
 
 if TYPE_CHECKING:
     from ..skymap.rings import RingsSkyMap
@@ -169,11 +168,7 @@ def _rings_boxes(rings: RingsSkyMap) -> dict[int, Box]:
 
 def _pixel_box(wcs: Wcs, region: Any) -> Box | None:
     """Pixels within a polygon, whose corners are outer edges of pixels."""
-    corners = [LonLat(vertex) for vertex in region.getVertices()]
-    x, y = wcs.sky_to_pixel(
-        np.array([corner.getLon().asDegrees() for corner in corners]),
-        np.array([corner.getLat().asDegrees() for corner in corners]),
-    )
+    x, y = wcs.sky_to_pixel(*corners_of(region))
     if not np.isfinite([x, y]).all():
         return None
     y0, x0 = (int(np.floor(v.min() + 0.5 + EDGE_TOLERANCE_PIXELS)) for v in (y, x))

@@ -32,6 +32,7 @@ from ..discovery.tract_geometry import TractGeometry
 from ..errors import CorruptInputError
 from ..planning import plan_campaign
 from ..request import CutoutRequest, load_request
+from ..skymap.region_corners import corners_of
 from ..target_table import read_targets
 from .cost import Price, Sample, core_seconds, prices
 from .picture import Outline, SkyPicture
@@ -280,7 +281,9 @@ def _draw(
 ) -> None:
     regions = images.regions([tract.tract for tract in plan.tracts])
     outlines = [
-        Outline(patch.tract, _corners(regions[patch.tract, patch.patch]), len(patch.datasets))
+        Outline(
+            patch.tract, np.stack(corners_of(regions[patch.tract, patch.patch]), axis=-1), len(patch.datasets)
+        )
         for patch in coverage
         if (patch.tract, patch.patch) in regions
     ]
@@ -300,10 +303,8 @@ def _draw(
     )
 
 
-def _corners(region: Any) -> np.ndarray:
-    vertices = np.array([[v.x(), v.y(), v.z()] for v in region.getVertices()])
-    x, y, z = vertices.T
-    return np.degrees(np.stack([np.arctan2(y, x), np.arctan2(z, np.hypot(x, y))], axis=-1))
+def _outline(region: Any) -> np.ndarray:
+    return np.stack(corners_of(region), axis=-1)
 
 
 def _degrees(batch: Any, name: str) -> np.ndarray:

@@ -31,7 +31,6 @@ __all__ = ("FORMATS", "CutoutRequest", "Labels", "check_request", "load_request"
 SCHEMA_VERSION = 1
 """The newest layout of a request that is known here."""
 
-
 FORMATS = ("hdf5",)
 """File formats that a product can have."""
 

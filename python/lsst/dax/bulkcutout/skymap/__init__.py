@@ -5,7 +5,8 @@
 """Sky maps: which tract and patch a position belongs to.
 
 `rings` is the observatory's formula; `locate` applies it to positions,
-`region_locator` does the same for maps without a formula.
+`region_locator` does the same for maps without a formula.  `region_corners`
+reads the polygons of the repository's records.
 """
 
 from __future__ import annotations
