@@ -106,6 +106,18 @@ def test_files_with_other_backgrounds_are_named(tmp_path: Path) -> None:
     assert "- `size=16/cutouts_size16_tract7_0000.hdf5`: the background model `object`" in card
 
 
+def test_images_that_do_not_tell_their_background_are_not_said_to_have_the_others(tmp_path: Path) -> None:
+    """As where some bands have images of another layout."""
+    product = SmallProduct(tmp_path).make()
+    sentence = "images in i do not say which background model was subtracted"
+    assert sentence not in data_card(product.out, read_manifest(product.out))
+    with h5py.File(next(product.out.glob("size=16/*")), "r+") as file:
+        (place,) = np.argwhere(file["provenance/dataset_uuid"][:, 2] != b"")[:1]
+        file["provenance/background"][int(place[0]), 2] = b""
+    card = data_card(product.out, read_manifest(product.out))
+    assert f"`object` has been subtracted.\n- Some or all {sentence}.\n" in card
+
+
 def test_files_for_aladin_and_topcat_are_named_where_they_are(product: SmallProduct) -> None:
     manifest = read_manifest(product.out)
     moc = ProductFile(path="coverage.moc.fits", sha256="0" * 64, bytes=2880)

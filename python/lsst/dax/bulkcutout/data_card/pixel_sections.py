@@ -14,6 +14,7 @@ import numpy as np
 from ..formats.hdf5_reader import HDF5Reader
 from ..manifest import Manifest, ProductFile
 from ..planes import BACKGROUND_NONE, BACKGROUND_STORED, EXTRA_PLANES
+from ..tables import in_band_order
 from .markdown import markdown_table
 
 __all__ = ("pixel_sections",)
@@ -87,9 +88,13 @@ def _pixels(reader: HDF5Reader, units: Sequence[str]) -> str:
 def _background(directory: Path, files: Sequence[ProductFile]) -> str:
     states: dict[str, list[str]] = {}
     requested = BACKGROUND_STORED
+    silent: set[str] = set()
     for file in files:
         with HDF5Reader(directory / file.path) as reader:
             states.setdefault(reader.meta("background"), []).append(file.path)
+            images = reader.read("provenance/dataset_uuid") != ""
+            unknown = (images & (reader.read("provenance/background") == "")).any(axis=0)
+            silent |= {band for band, is_so in zip(reader.bands, unknown, strict=True) if is_so}
             if "meta/background_requested" in reader:
                 requested = reader.meta("background_requested")
     lines = []
@@ -104,6 +109,9 @@ def _background(directory: Path, files: Sequence[ProductFile]) -> str:
         else:
             said = f"the background model `{state}` has been subtracted."
         lines.append(f"- {where}: {said}\n")
+    if silent and any(states):
+        bands = ", ".join(in_band_order(silent))
+        lines.append(f"- Some or all images in {bands} do not say which background model was subtracted.\n")
     if requested != BACKGROUND_STORED:
         lines.append(_NOT_STORED.format(requested=requested))
     return _BACKGROUND.format(lines="".join(lines))
