@@ -71,7 +71,7 @@ class AfwExposureReader(TiledImage):
     """No cell is missing."""
 
     def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
-        super().__init__(path)
+        super().__init__(FitsFile(path))
         try:
             extensions = list(walk_extensions(self._file))
             found = find_planes(extensions)

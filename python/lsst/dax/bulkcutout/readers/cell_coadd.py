@@ -6,15 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from types import TracebackType
-from typing import Any, Self
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
 from ..boxes import Box
 from ..errors import UserError
-from .background import BackgroundField, BackgroundModels
+from .background import BackgroundModels
 from .celestial import tangent_wcs
 from .cell_coadd_tree import CellCoaddTree, ImageNode, PsfNode
 from .cell_psf import CellPsf
@@ -24,6 +23,7 @@ from .fits_header import FitsHeader
 from .images_archive import ImagesArchive, schema_of
 from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
 from .pixel_plane import PixelPlane
+from .tiled_image import TiledImage
 from .tiles import TileGrid, TileReader
 
 __all__ = ("CellCoaddReader",)
@@ -32,7 +32,7 @@ _SCHEMA = "cell_coadd"
 _MAJOR_VERSION = 1
 
 
-class CellCoaddReader:
+class CellCoaddReader(TiledImage):
     """A cell coadd, open for reading.
 
     Parameters
@@ -58,15 +58,14 @@ class CellCoaddReader:
     """What this reader reads, for messages."""
 
     def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
-        self._file = ImagesArchive(path, schema=_SCHEMA, major_version=_MAJOR_VERSION)
+        self._file: ImagesArchive
+        super().__init__(ImagesArchive(path, schema=_SCHEMA, major_version=_MAJOR_VERSION))
         try:
             tree = self._file.tree(CellCoaddTree)
             self._read_identity(tree)
             self._read_planes(tree)
             self._read_psf(tree.psf)
-            self.backgrounds: Mapping[str, BackgroundField] = BackgroundModels(
-                self._file, self.bbox, tree.backgrounds.fields
-            )
+            self.backgrounds = BackgroundModels(self._file, self.bbox, tree.backgrounds.fields)
             if verify_checksums:
                 self._verify_checksums()
         except BaseException:
@@ -92,49 +91,6 @@ class CellCoaddReader:
             schema = schema_of(file.primary)
         return schema is not None and schema[0] == _SCHEMA
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file; again does nothing."""
-        self._file.close()
-
-    def tile_box(self, iy: int, ix: int) -> Box:
-        """Absolute pixels of a tile.
-
-        Parameters
-        ----------
-        iy, ix
-            Zero-based index of the tile; tile (0, 0) begins at the first
-            pixel of the file.
-
-        Returns
-        -------
-        box
-            Its pixels; the last tiles may be cut short.
-        """
-        return self._grid.box(iy, ix)
-
-    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        """Tiles that hold pixels of a box.
-
-        Parameters
-        ----------
-        box
-            Absolute pixels; it may leave the image, or miss it.
-
-        Returns
-        -------
-        tiles
-            Indices ``(iy, ix)``, row by row.
-        """
-        return self._grid.touching(box)
-
     def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
         """Read some tiles of a plane, each once, in the order of the file.
 
@@ -156,11 +112,7 @@ class CellCoaddReader:
             file, and ``next`` tries the same tiles again.
         """
         hdus = self._plane(plane)
-        tiles = list(tiles)
-        for iy, ix in tiles:
-            if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
-                raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
-        return TileReader(hdus, tiles, grid=self._grid, bits_each=BITS_PER_MASK_HDU)
+        return TileReader(hdus, self._known_tiles(tiles), grid=self._grid, bits_each=BITS_PER_MASK_HDU)
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
         """Cells that hold positions.
@@ -208,7 +160,7 @@ class CellCoaddReader:
         self.patch: int | None = tree.patch.id if tree.patch else None
         self.patch_index: tuple[int, int] | None = tree.patch.index if tree.patch else None
         self.band: str | None = tree.band
-        self.background: str | None = tree.backgrounds.subtracted
+        self.background = tree.backgrounds.subtracted
         self.unit = "nJy"
         for what, image, allowed in (("image", tree.image, "nJy"), ("variance", tree.variance, "nJy2")):
             if image.unit is not None:
@@ -234,7 +186,7 @@ class CellCoaddReader:
         names = [plane.name for plane in self.mask_planes]
         if sorted(names) != sorted(plane.name for plane in tree.mask.planes if plane is not None):
             raise self._file.corrupt(f"its mask headers name the planes {names}, its tree names others")
-        self._planes = {
+        self._hdus: dict[str, tuple[PixelPlane, ...]] = {
             name: tuple(PixelPlane(one, shape=(shape[0], shape[1]), dtype=dtype) for one in hdus)
             for name, hdus, dtype in (
                 ("image", [image], np.float32),
@@ -242,31 +194,29 @@ class CellCoaddReader:
                 ("mask", masks, np.int32),
             )
         }
-        self.planes: frozenset[str] = frozenset(self._planes) | {"psf"}
+        self.planes = frozenset(self._hdus) | {"psf"}
         self._origin_yx = (y0, x0)
         self._extra_nodes = {
             **{f"noise/{number}": node for number, node in enumerate(tree.noise_realizations)},
             **{f"mask_fraction/{name}": node for name, node in tree.mask_fractions.items()},
         }
-        self.extra_planes: tuple[str, ...] = tuple(self._extra_nodes)
+        self.extra_planes = tuple(self._extra_nodes)
         # Planes need not share a tile shape; the image's decides, and the
         # others are read by the same boxes.
-        self.tile_shape: tuple[int, int] = (
-            self._planes["image"][0].tile_shape or tree.psf.bounds.grid.cell_shape
-        )
+        self.tile_shape = self._hdus["image"][0].tile_shape or tree.psf.bounds.grid.cell_shape
         self._grid = TileGrid(self.bbox, self.tile_shape)
-        self.n_tiles: tuple[int, int] = self._grid.n_tiles
+        self.n_tiles = self._grid.n_tiles
 
     def _plane(self, name: str) -> tuple[PixelPlane, ...]:
         """HDUs of a plane.  Extra ones are looked at when they are asked for,
         so that damage in them is no concern of others.
         """
-        if name not in self._planes:
+        if name not in self._hdus:
             if name not in self._extra_nodes:
-                known = sorted({*self._planes, *self._extra_nodes})
+                known = sorted({*self._hdus, *self._extra_nodes})
                 raise ValueError(f"No plane {name!r} in {self._file.path}; there are {known}.")
-            self._planes[name] = (self._extra_plane(self._extra_nodes[name]),)
-        return self._planes[name]
+            self._hdus[name] = (self._extra_plane(self._extra_nodes[name]),)
+        return self._hdus[name]
 
     def _extra_plane(self, node: ImageNode) -> PixelPlane:
         extension, shape = self._file.find(node.array.source), self.bbox.shape

@@ -74,7 +74,7 @@ class MultipleCellCoaddReader(TiledImage):
     """Always."""
 
     def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
-        super().__init__(path)
+        super().__init__(FitsFile(path))
         try:
             self._table = next(self._tables("GRCELL1")).header
             self._read_identity()
@@ -160,10 +160,7 @@ class MultipleCellCoaddReader(TiledImage):
         """
         if plane not in self._column_of:
             raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._column_of)}.")
-        tiles = sorted({(int(iy), int(ix)) for iy, ix in tiles})
-        for iy, ix in tiles:
-            if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
-                raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
+        tiles = sorted(set(self._known_tiles((int(iy), int(ix)) for iy, ix in tiles)))
         return _Cells(tiles, self.tile_box, lambda tile: self._read_cell(plane, tile))
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:

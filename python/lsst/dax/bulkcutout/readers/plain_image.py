@@ -85,7 +85,7 @@ class PlainImageReader(TiledImage):
     def __init__(
         self, path: str, *, verify_checksums: bool = False, companions: Companions | None = None
     ) -> None:
-        super().__init__(path)
+        super().__init__(FitsFile(path))
         self._companions: CompanionPlanes | None = None
         try:
             extension = _find_image(self._file)

@@ -28,8 +28,8 @@ class TiledImage:
 
     Parameters
     ----------
-    path
-        File to read.
+    file
+        File to read, opened; the image closes it.
     """
 
     bbox: Box
@@ -53,8 +53,8 @@ class TiledImage:
     background: str | None = None
     """Name of the background model that is subtracted, if any."""
 
-    def __init__(self, path: str) -> None:
-        self._file = FitsFile(path)
+    def __init__(self, file: FitsFile) -> None:
+        self._file = file
         self._planes: dict[str, PixelPlane] = {}
 
     def __enter__(self) -> Self:
@@ -122,11 +122,16 @@ class TiledImage:
         """
         if plane not in self._planes:
             raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
+        tiles = self._known_tiles(tiles)
+        return TileReader((self._planes[plane],), tiles, grid=self._grid, bits_each=0)
+
+    def _known_tiles(self, tiles: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Check that there are such tiles."""
         tiles = list(tiles)
         for iy, ix in tiles:
             if not (0 <= iy < self.n_tiles[0] and 0 <= ix < self.n_tiles[1]):
                 raise ValueError(f"No tile {(iy, ix)} in {self._file.path}; there are {self.n_tiles}.")
-        return TileReader((self._planes[plane],), tiles, grid=self._grid, bits_each=0)
+        return tiles
 
     def _set_planes(self, planes: Mapping[str, PixelPlane], *, x0: int, y0: int) -> None:
         """Take planes of one shape, the first of which decides on tiles."""
