@@ -22,13 +22,11 @@ from pool_setup import PoolUnavailableError, hold, install, tests_directory  # n
 WAIT_FOR_OTHERS_S = 1800.0
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark the tests of this directory, and keep them in one process."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests of this directory."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("cluster")
-            if config.pluginmanager.hasplugin("xdist"):
-                item.add_marker(pytest.mark.xdist_group("cluster"))
 
 
 @pytest.fixture(scope="session")
@@ -40,7 +38,9 @@ def installed_pool_programs() -> None:
         pytest.skip(f"no test pool: {reason}")
 
 
-@pytest.fixture(scope="session")
+# Not of the session: where several processes test, the pool goes on from one
+# to the other when the first has done with its module.
+@pytest.fixture(scope="module")
 def pool(installed_pool_programs: None) -> Iterator[Pool]:
     """A running pool without glideins; `glideins` brings some."""
     directory = tests_directory()
