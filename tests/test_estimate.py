@@ -207,7 +207,7 @@ def test_images_that_cannot_be_opened_are_not_needed(
     """
     from lsst.dax.bulkcutout.discovery import source_images
 
-    def unreadable(path: str) -> None:
+    def unreadable(path: str, **_: object) -> None:
         raise OSError(5, "Input/output error")
 
     monkeypatch.setattr(source_images, "open_image", unreadable)

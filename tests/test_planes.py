@@ -140,7 +140,8 @@ def test_all_planes_are_those_of_the_images(repo: SkyRepository, catalog: Path, 
     (warning,) = read_manifest(tmp_path / "out").execution["warnings"][-1:]
     assert "'mask_fraction'" in warning and "in r have none" in warning
     card = (tmp_path / "out" / "README.md").read_text()
-    assert "holds 3 noise realizations: pictures of the noise alone, in nJy. Some or all images in r" in card
+    said = "holds 3 noise realizations: pictures of noise alone, in the image's unit."
+    assert f"{said} Some or all images in r" in card
     for path in (tmp_path / "out").glob("size=*/*.hdf5"):
         with h5py.File(path) as file:
             there = file["provenance/extra_planes"].asstr()[()].tolist()

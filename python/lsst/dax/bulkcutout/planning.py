@@ -15,6 +15,7 @@ from lsst.daf.butler import Butler
 
 from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
+from .discovery.companion_census import lacking_companions
 from .discovery.discover import discover
 from .discovery.image_probe import probe_images
 from .discovery.neighbors import find_neighbors
@@ -135,6 +136,10 @@ def plan_campaign(
     if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
         raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")
     files = ProductFiles(request, plan, campaign)
+    images = SourceImages(butler, request)
+    coverage = images.with_companions(find_neighbors(images, campaign, plan, found.coverage))
+    lacking = lacking_companions(coverage, request.companions.types)
+    plan = plan.model_copy(update={"warnings": (*plan.warnings, *lacking)})
     campaign.write_plan(plan)
     for warning in plan.warnings:
         _LOG.warning("%s", warning)
@@ -148,5 +153,4 @@ def plan_campaign(
         len(files),
         plan.refused or "none",
     )
-    images = SourceImages(butler, request)
-    return plan, images.with_companions(find_neighbors(images, campaign, plan, found.coverage))
+    return plan, coverage

@@ -80,7 +80,14 @@ class RegisteredOutputs:
                 path=Path(uri.ospath),
                 dataset_id=str(ref.id),
                 run=ref.run,
-                inputs={str(image.id): self._butler.getURI(image).ospath for image in patch.all_datasets},
+                inputs={
+                    str(image.id): self._butler.getURI(image).ospath
+                    for image in (
+                        *patch.datasets.values(),
+                        *patch.neighbors.values(),
+                        *patch.all_companions,
+                    )
+                },
             )
         )
         return True

@@ -19,6 +19,7 @@ from ..planes import PLANES
 from ..sky_files.coverage_map import COVERAGE_NAME
 from ..sky_files.status_votable import STATUS_VOTABLE_NAME
 from ..tables import DELIVERED, STATUS, field_description, field_unit
+from .companion_section import companion_section
 from .markdown import markdown_table
 from .pixel_sections import pixel_sections
 
@@ -77,6 +78,7 @@ def data_card(directory: Path, manifest: Manifest) -> str:
     labels = ""
     if files:
         sections += pixel_sections(directory, manifest, files)
+        sections.append(companion_section(directory, manifest, files))
         with HDF5Reader(directory / files[0].path) as reader:
             sections.append(_columns(reader))
             labels = " ".join(label for name in ("survey", "release") if (label := reader.meta(name)))

@@ -71,6 +71,9 @@ def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Cove
         for, or has one that cannot be evaluated.
     """
     wanted = [kind for kind in EXTRA_PLANES if kind in request.planes]
+    extra = tuple(wanted)
+    if "variance" in request.planes and not {"variance", "weight"} & request.companions.types.keys():
+        wanted.append("variance")
     if request.background == BACKGROUND_STORED and not wanted:
         return Probe()
     counts: dict[str, Counter[str]] = {}
@@ -81,6 +84,7 @@ def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Cove
                 with uri.as_local() as local, open_image(local.ospath) as image:
                     BackgroundSwap(image, request.background)
                     counts[band] = Counter(name.partition("/")[0] for name in image.extra_planes)
+                    counts[band]["variance"] = "variance" in image.planes
                 break
             except (CorruptInputError, OSError) as error:
                 _LOG.warning("Band %s: an image cannot be looked into: %s", band, error)
@@ -99,7 +103,7 @@ def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Cove
                 f"Plane {kind!r} is asked for, but the images in {', '.join(without)} have none, as far as "
                 "one of each band tells: it is NaN there."
             )
-    most = {kind: max((found[kind] for found in counts.values()), default=0) for kind in wanted}
+    most = {kind: max((found[kind] for found in counts.values()), default=0) for kind in extra}
     return Probe(most, tuple(warnings))
 
 

@@ -21,7 +21,7 @@ from lsst.daf.butler import Butler, DatasetRef, MissingDatasetTypeError
 
 from ..catalog import ObjectTables
 from ..errors import UserError
-from ..readers import ImageReader, open_image
+from ..readers import Companions, ImageReader, open_image
 from ..request import CutoutRequest
 from ..skymap.locate import Locator, RingsLocator, agrees_with_records
 from ..skymap.region_locator import RegionLocator
@@ -59,10 +59,9 @@ class Coverage:
     and band."""
 
     @property
-    def all_datasets(self) -> list[DatasetRef]:
-        """Images, those of neighbours, and companions."""
-        companions = [ref for refs in self.companions.values() for ref in refs.values()]
-        return [*self.datasets.values(), *self.neighbors.values(), *companions]
+    def all_companions(self) -> list[DatasetRef]:
+        """Companions of all kinds."""
+        return [ref for refs in self.companions.values() for ref in refs.values()]
 
 
 class SourceImages:
@@ -155,13 +154,17 @@ class SourceImages:
         """
         return {patch: region for (_, patch), region in self.regions([tract]).items()}
 
-    def open(self, ref: DatasetRef) -> contextlib.AbstractContextManager[ImageReader]:
+    def open(
+        self, ref: DatasetRef, *, psf: DatasetRef | None = None
+    ) -> contextlib.AbstractContextManager[ImageReader]:
         """Open an image.
 
         Parameters
         ----------
         ref
             Its dataset.
+        psf
+            Dataset of its PSF, where that is one of its companions.
 
         Returns
         -------
@@ -171,8 +174,13 @@ class SourceImages:
 
         @contextlib.contextmanager
         def opened() -> Iterator[ImageReader]:
-            with self._butler.getURI(ref).as_local() as local, open_image(local.ospath) as image:
-                yield image
+            with contextlib.ExitStack() as stack:
+                path = stack.enter_context(self._butler.getURI(ref).as_local()).ospath
+                companions = None
+                if psf is not None:
+                    own = stack.enter_context(self._butler.getURI(psf).as_local())
+                    companions = Companions({"psf": own.ospath})
+                yield stack.enter_context(open_image(path, companions=companions))
 
         return opened()
 

@@ -29,7 +29,7 @@ from ..cutout_formatter import define_storage_class
 from ..discovery.patch_census import PatchCensus
 from ..discovery.source_images import Coverage, SourceImages
 from ..discovery.tract_geometry import TractGeometry
-from ..errors import CorruptInputError
+from ..errors import CorruptInputError, UserError
 from ..planning import plan_campaign
 from ..request import CutoutRequest, load_request
 from ..skymap.region_corners import corners_of
@@ -209,7 +209,8 @@ def _work_out(
             "part of it they touch: no image of their tract could be opened."
         )
     refs = [ref for patch in coverage for ref in (*patch.datasets.values(), *patch.neighbors.values())]
-    sizes = images.file_sizes(refs)
+    files = {ref.id: ref for patch in coverage for ref in patch.all_companions}
+    sizes = images.file_sizes([*refs, *files.values()])
     rows_by_size: Counter[int] = Counter()
     for tract in plan.tracts:
         rows_by_size.update(tract.rows_by_size)
@@ -231,7 +232,7 @@ def _work_out(
         tracts=len(plan.tracts),
         patches=len(coverage),
         images=len(refs),
-        image_bytes=sum(sizes.get(ref.id, 0) for ref in refs),
+        image_bytes=sum(sizes.get(ref.id, 0) for ref in (*refs, *files.values())),
         images_of_unknown_size=sum(ref.id not in sizes for ref in refs),
         touched_fraction=census.touched_fraction,
         output=output,
@@ -255,10 +256,15 @@ def _work_out(
 
 def _sample(coverage: Sequence[Coverage], images: SourceImages) -> Sample:
     """What one image tells of all."""
-    refs = [ref for patch in coverage[:SAMPLES_TRIED] for ref in patch.datasets.values()]
-    for ref in refs[:SAMPLES_TRIED]:
+    found = [
+        (ref, patch.companions.get("psf", {}).get((patch.patch, band)))
+        for patch in coverage[:SAMPLES_TRIED]
+        for band, ref in patch.datasets.items()
+    ]
+    # One that has a PSF tells more.
+    for ref, psf in sorted(found, key=lambda pair: pair[1] is None)[:SAMPLES_TRIED]:
         try:
-            with images.open(ref) as image:
+            with images.open(ref, psf=psf) as image:
                 return Sample(
                     is_assumed=False,
                     tile_shape=image.tile_shape,
@@ -266,7 +272,7 @@ def _sample(coverage: Sequence[Coverage], images: SourceImages) -> Sample:
                     n_noise=sum(name.startswith("noise/") for name in image.extra_planes),
                     n_fractions=sum(name.startswith("mask_fraction/") for name in image.extra_planes),
                 )
-        except (CorruptInputError, OSError) as error:
+        except (CorruptInputError, UserError, OSError) as error:
             _LOG.info("Image %s cannot be opened: %s", ref, error)
     return Sample()
 
