@@ -20,6 +20,7 @@ import pytest
 
 from lsst.dax.bulkcutout.errors import CorruptInputError, InternalError, UserError
 from lsst.dax.bulkcutout.formats import writer_class
+from lsst.dax.bulkcutout.formats.cutouts import open_cutouts
 from lsst.dax.bulkcutout.formats.hdf5 import HDF5Writer
 from lsst.dax.bulkcutout.formats.hdf5_reader import HDF5Reader
 from lsst.dax.bulkcutout.formats.layout import ProductLayout
@@ -310,6 +311,36 @@ def test_file_of_version_1_is_read_for_ever() -> None:
         assert reader.read("carried/mag").tolist()[1] == 21.5
         assert reader.read("carried_null/mag").tolist() == [True, False]
         assert [plane.name for plane in reader.mask_planes] == [plane.name for plane in PLANES]
+
+
+def test_file_of_version_2_is_read_for_ever() -> None:
+    """tests/data/cutouts_v2.hdf5 was written once and stays as it is."""
+    with open_cutouts(Path(__file__).parent / "data" / "cutouts_v2.hdf5") as cutouts:
+        assert (len(cutouts), cutouts.bands) == (2, ("g", "r"))
+        first, second = cutouts
+        assert [cutout.object_id for cutout in cutouts] == [5, 2**62]
+        assert [cutout.fallback for cutout in cutouts] == [False, True]
+        assert [cutout.carried for cutout in cutouts] == [{"mag": None}, {"mag": 21.5}]
+        assert [second.n_patches(band) for band in "gr"] == [2, 3]
+        assert [second.stitched(band) for band in "gr"] == [False, True]
+        assert second.status == {"g": "no_data", "r": "read_failed"}
+        # Element by element the numbers count up through a dataset.
+        counted = np.arange(16.0).reshape(4, 4)
+        np.testing.assert_array_equal(second.image("r") - second.image("g"), np.full((4, 4), 16))
+        np.testing.assert_array_equal(second.image("g") - first.image("g")[0, 0], counted + 32)
+        assert second.noise("g").shape == (2, 4, 4)
+        np.testing.assert_array_equal(second.noise("g")[1] - first.noise("g")[0, 0, 0], counted + 80)
+        np.testing.assert_array_equal(second.mask_fraction("r") - second.mask_fraction("g"), 16)
+        assert first.mask_plane("NO_DATA", "g")[0].tolist() == [False, True, False, True]
+        files = cutouts.files
+    with HDF5Reader(files[0]) as reader:
+        assert reader.meta("background_requested") == "pretty"
+        # That astropy-healpix gives for nside 256, nested.
+        assert reader.read("catalog/healpix").tolist() == [268614, 189104]
+        assert reader.read("wcs/exact").tolist() == [False, True]
+        assert reader.read("provenance/unit").tolist() == [["nJy", "adu"]]
+        assert reader.read("provenance/neighbors/neighbor").tolist() == [4]
+        assert "CTYPE1  = 'RA---TPV'" in reader.read("provenance/wcs")[0, 1]
 
 
 def test_unknown_format_names_the_known_ones() -> None:
