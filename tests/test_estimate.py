@@ -29,7 +29,8 @@ from lsst.dax.bulkcutout.cli import cli
 from lsst.dax.bulkcutout.discovery.patch_census import PatchCensus
 from lsst.dax.bulkcutout.discovery.source_images import Coverage
 from lsst.dax.bulkcutout.estimate.forecast import Estimate, estimate_request
-from lsst.dax.bulkcutout.estimate.picture import _POINT, _REFUSED, FRAME, Outline, SkyPicture
+from lsst.dax.bulkcutout.estimate.picture import _POINT, _REFUSED, Outline, SkyPicture
+from lsst.dax.bulkcutout.estimate.sky_view import FRAME
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 

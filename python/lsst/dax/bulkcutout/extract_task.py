@@ -28,7 +28,7 @@ from .extract.patch_cut import NeighborImage, PatchCut
 from .extract_connections import COMPANION_CONNECTIONS, ExtractCutoutsConfig
 from .readers import Companions, ImageReader, open_image
 from .readers.companions import describe_companions
-from .skymap.region_corners import corners_of
+from .sphere import corners_of
 from .tables import NeighborInput
 from .target_table import sha256_of
 

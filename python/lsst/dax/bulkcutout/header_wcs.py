@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from .sphere import unit_vectors
 from .wcs import TangentTerms
 
 __all__ = ("HeaderWcs",)
@@ -200,7 +201,7 @@ class HeaderWcs:
                     # What did not converge is found out below.
                     pixels[reached] = error.best_solution
             back = self._project(pixels)
-            apart = np.degrees(np.linalg.norm(_unit_vectors(back) - _unit_vectors(own), axis=1))
+            apart = np.degrees(np.linalg.norm(unit_vectors(*back.T) - unit_vectors(*own.T), axis=1))
         pixels[~(apart <= _BACK_TOLERANCE * self._step_deg)] = np.nan
         return pixels
 
@@ -220,11 +221,6 @@ def _gnomonic(ra: np.ndarray, dec: np.ndarray, ra0: np.ndarray, dec0: np.ndarray
     # The same as cos(dec0) sin(dec) - ..., without the loss of digits.
     eta = (np.sin(dec - dec0) + 2 * np.sin(dec0) * np.cos(dec) * np.sin(d_ra / 2) ** 2) / depth
     return np.asarray(np.degrees(np.stack([xi, eta], axis=1)))
-
-
-def _unit_vectors(positions: np.ndarray) -> np.ndarray:
-    lon, lat = np.radians(positions).T
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=1)
 
 
 @contextlib.contextmanager

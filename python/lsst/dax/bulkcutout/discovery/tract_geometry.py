@@ -21,7 +21,7 @@ import numpy as np
 
 from ..boxes import Box
 from ..errors import CorruptInputError, TransientError, UserError
-from ..skymap.region_corners import corners_of
+from ..sphere import corners_of
 
 if TYPE_CHECKING:
     from ..skymap.rings import RingsSkyMap

@@ -4,7 +4,8 @@
 
 """What a request will give and cost, without carrying it out.
 
-`forecast` counts, with the constants of `cost`; `picture` shows where.
+`forecast` counts, with the constants of `cost`; `picture` shows where, by
+the map of `sky_view` and the lines of `sky_grid`.
 """
 
 from __future__ import annotations

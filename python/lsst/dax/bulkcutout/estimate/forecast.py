@@ -32,7 +32,7 @@ from ..discovery.tract_geometry import TractGeometry
 from ..errors import CorruptInputError, UserError
 from ..planning import plan_campaign
 from ..request import CutoutRequest, load_request
-from ..skymap.region_corners import corners_of
+from ..sphere import corners_of
 from ..target_table import read_targets
 from .cost import Price, Sample, core_seconds, prices
 from .picture import Outline, SkyPicture

@@ -20,6 +20,7 @@ from ..errors import UserError
 from ..readers import open_image
 from ..readers.fits_extension import walk_extensions
 from ..readers.fits_file import FitsFile
+from ..sphere import unit_vectors
 from ..wcs import Wcs
 
 __all__ = ("BandRule", "Footprint", "join_regions", "read_footprint", "region_of")
@@ -182,10 +183,10 @@ def region_of(footprint: Footprint) -> ConvexPolygon:
     t = np.linspace(0.0, 1.0, _SIDE_POINTS, endpoint=False)
     x = np.concatenate([t, np.ones_like(t), 1 - t, np.zeros_like(t)]) * box.shape[1] + box.x0 - 0.5
     y = np.concatenate([np.zeros_like(t), t, np.ones_like(t), 1 - t]) * box.shape[0] + box.y0 - 0.5
-    ra, dec = (np.radians(each) for each in footprint.wcs.pixel_to_sky(x, y))
+    ra, dec = footprint.wcs.pixel_to_sky(x, y)
     if not np.isfinite(ra).all():
         raise UserError(f"{footprint.path}: parts of its edge are not on the sky; cut off what is outside.")
-    vectors = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+    vectors = unit_vectors(ra, dec)
     middle = vectors.mean(axis=0)
     if (vectors @ middle <= 0).any():
         raise UserError(f"{footprint.path}: it covers half of the sky or more; cut it into smaller images.")

@@ -5,8 +5,7 @@
 """Sky maps: which tract and patch a position belongs to.
 
 `rings` is the observatory's formula; `locate` applies it to positions,
-`region_locator` does the same for maps without a formula.  `region_corners`
-reads the polygons of the repository's records.
+`region_locator` does the same for maps without a formula.
 """
 
 from __future__ import annotations

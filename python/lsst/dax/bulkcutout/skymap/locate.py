@@ -20,6 +20,7 @@ import numpy as np
 
 from lsst.sphgeom import UnitVector3d
 
+from ..sphere import unit_vectors
 from .rings import RingsSkyMap
 
 __all__ = (
@@ -29,7 +30,6 @@ __all__ = (
     "RingsLocator",
     "agrees_with_records",
     "groups_of",
-    "unit_vectors",
     "vector",
 )
 
@@ -305,23 +305,6 @@ def _take(table: np.ndarray, index: np.ndarray, known: np.ndarray) -> np.ndarray
     rows = np.full((len(index), table.shape[1]), np.nan)
     rows[known] = table[index[known]]
     return rows
-
-
-def unit_vectors(ra: np.ndarray, dec: np.ndarray) -> np.ndarray:
-    """Points of the unit sphere.
-
-    Parameters
-    ----------
-    ra, dec
-        Degrees, shape ``(n,)``.
-
-    Returns
-    -------
-    vectors
-        Shape ``(n, 3)``.
-    """
-    lon, lat = np.radians(ra), np.radians(dec)
-    return np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
 
 
 def vector(point: UnitVector3d) -> list[float]:

@@ -16,7 +16,8 @@ import numpy as np
 from lsst.sphgeom import ConvexPolygon
 
 from ..errors import UserError
-from .locate import Covering, Location, groups_of, unit_vectors, vector
+from ..sphere import unit_vectors
+from .locate import Covering, Location, groups_of, vector
 
 __all__ = ("RegionLocator",)
 
