@@ -135,6 +135,7 @@ NEVER = {
 ASK_THE_REGISTRY = {
     "discovery.requested_names",
     "discovery.source_images",
+    "ingest.image_repository",
     "ingest.repository",
     "quantum_graph_builder",
     "submit",

@@ -26,7 +26,8 @@ from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.cli import cli
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.ingest.footprints import BandRule
-from lsst.dax.bulkcutout.ingest.repository import ingest, ingest_named
+from lsst.dax.bulkcutout.ingest.options import ingest_named
+from lsst.dax.bulkcutout.ingest.repository import ingest
 from lsst.dax.bulkcutout.tests.campaigns import run_here
 from lsst.dax.bulkcutout.tests.hsc import real_data
 from lsst.dax.bulkcutout.verify.product import verify_product

@@ -206,7 +206,7 @@ def ingest(
     used are listed, and the others go on; the command ends with 1 if none
     can be used.  At the end it prints what a request needs.
     """
-    from .ingest.repository import ingest_named
+    from .ingest.options import ingest_named
 
     report = ingest_named(
         paths,

@@ -4,8 +4,10 @@
 
 """Images that lie in a folder become a Butler repository.
 
-`footprints` tells where they are on the sky, `companion_files` which files
-belong together, `repository` writes it down.
+`image_files` finds them, `footprints` tells where they are on the sky,
+`companion_files` which files belong together, `repository` writes it down in
+an `image_repository`, and `ingest_report` holds what came of it. `options` is
+for the command line.
 """
 
 from __future__ import annotations

@@ -10,19 +10,11 @@ pixels are a tract, and each of its footprints is a patch.
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
-import hashlib
-import logging
-import re
-import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lsst.daf.butler import (  # type: ignore[attr-defined] # CollectionType is public all the same
-    Butler,
-    ButlerConfig,
     CollectionType,
     DatasetRef,
     DatasetType,
@@ -31,94 +23,16 @@ from lsst.daf.butler import (  # type: ignore[attr-defined] # CollectionType is 
 )
 
 from ..errors import CorruptInputError, UserError
-from ..fits_image_formatter import STORAGE_CLASS, repository_config
 from ..readers import Companions, open_image
 from ..readers.companions import KINDS
 from ..tables import in_band_order
 from .companion_files import CompanionRule, split_companions
-from .footprints import BandRule, Footprint, join_regions, read_footprint, region_of
+from .footprints import BandRule, Footprint, read_footprint, region_of
+from .image_files import find_files
+from .image_repository import image_dataset_type, insert_dimensions, open_repository
+from .ingest_report import IngestReport
 
-__all__ = ("IngestReport", "ingest", "ingest_named")
-
-_LOG = logging.getLogger(__name__)
-
-SUFFIXES = (".fits", ".fit", ".fts", ".fz", ".psf")
-"""What files of a folder are called that are looked at."""
-
-_PACKED = (".gz", ".bz2", ".xz", ".zst", ".z", ".zip")
-
-INSTRUMENT = "FitsImages"
-_MOST_TRACTS = 1_000_000
-
-
-@dataclasses.dataclass
-class IngestReport:
-    """What came of the files."""
-
-    repo: Path
-    """The repository."""
-
-    collection: str
-    """RUN collection of the images."""
-
-    skymap: str
-    """Name of the sky map that the images' tracts belong to."""
-
-    dataset_type: str
-    """Dataset type of the images."""
-
-    companions: dict[str, str] = dataclasses.field(default_factory=dict)
-    """Dataset types of companions, by kind."""
-
-    ingested: list[tuple[Path, int, int, str]] = dataclasses.field(default_factory=list)
-    """File, tract, patch and band of what is new."""
-
-    present: list[Path] = dataclasses.field(default_factory=list)
-    """Files that were in the collection already."""
-
-    refused: list[tuple[Path, str]] = dataclasses.field(default_factory=list)
-    """Files that cannot be used, and why not."""
-
-    notes: list[str] = dataclasses.field(default_factory=list)
-    """What the user should know."""
-
-    bands: tuple[str, ...] = ()
-    """Bands of the images in the collection."""
-
-    @property
-    def complaints(self) -> list[str]:
-        """Files that are not used, and what else is worth a word."""
-        return [f"not used: {reason}" for _, reason in self.refused] + [
-            f"note: {text}" for text in self.notes
-        ]
-
-    @property
-    def summary(self) -> str:
-        """What was done, in a line."""
-        tracts = {tract for _, tract, _, _ in self.ingested}
-        patches = {(tract, patch) for _, tract, patch, _ in self.ingested}
-        present = f"; {len(self.present)} were there already" if self.present else ""
-        refused = f"; {len(self.refused)} cannot be used" if self.refused else ""
-        return (
-            f"# {len(self.ingested)} images in {len(patches)} patches of {len(tracts)} "
-            f"tracts{present}{refused}.\n"
-            "# For the request:"
-        )
-
-    @property
-    def request(self) -> str:
-        """What a request for these images must have, in YAML."""
-        lines = [
-            f"butler: {self.repo}",
-            f"collections: [{self.collection}]",
-            f"dataset_type: {self.dataset_type}",
-            f"skymap: {self.skymap}",
-            f"bands: [{', '.join(self.bands)}]",
-        ]
-        if self.companions:
-            kinds = (f"{kind}: {name}" for kind, name in sorted(self.companions.items()))
-            lines.append(f"companions: {{{', '.join(kinds)}}}")
-        return "\n".join(lines)
+__all__ = ("ingest",)
 
 
 def ingest(
@@ -167,7 +81,7 @@ def ingest(
         Path(repo).absolute(), collection, skymap or f"{dataset_type}_footprints", dataset_type
     )
     rules = [CompanionRule(kind, pattern) for kind, pattern in (companions or {}).items()]
-    images, matched = split_companions(_find_files(paths, report), rules)
+    images, matched = split_companions(find_files(paths, report), rules)
     report.notes += matched.notes
     footprints = []
     for path in images:
@@ -182,78 +96,9 @@ def ingest(
             report.refused.append((path, f"{path}: it cannot be read: {error}"))
     if not footprints:
         return report
-    with _repository(report.repo) as butler:
+    with open_repository(report.repo) as butler:
         _Ingester(butler, report).add(footprints, matched.companions)
     return report
-
-
-def ingest_named(
-    paths: Sequence[Path],
-    repo: Path,
-    *,
-    dataset_type: str,
-    collection: str,
-    skymap: str | None,
-    band: str | None,
-    band_from: str | None,
-    companions: Sequence[str],
-) -> IngestReport:
-    """Do what the options of the command line say.
-
-    Parameters
-    ----------
-    paths, repo, dataset_type, collection, skymap
-        As for `ingest`.
-    band, band_from
-        One of the two, or none: see `BandRule`.
-    companions
-        Items ``KIND=PATTERN``.
-
-    Returns
-    -------
-    report
-        What came of each file.
-
-    Raises
-    ------
-    UserError
-        Raised if an option is wrong; and as for `ingest`.
-    """
-    for option, value, pattern in (
-        ("--dataset-type", dataset_type, r"[A-Za-z_][A-Za-z0-9_]*"),
-        ("--collection", collection, r"[A-Za-z0-9_][A-Za-z0-9_.+:@/-]*"),
-        ("--skymap", skymap or "default", r"[A-Za-z0-9_][A-Za-z0-9_.+-]*"),
-        ("--band", band or "default", r"[A-Za-z0-9_]{1,50}"),
-    ):
-        if not re.fullmatch(pattern, value):
-            raise UserError(f"{option} {value}: must be a name of letters, digits and _.")
-    if band is not None and band_from is not None:
-        raise UserError("Give --band or --band-from, not both.")
-    try:
-        re.compile(band_from or "")
-    except re.error as error:
-        raise UserError(
-            f"--band-from {band_from}: is no FITS card and no regular expression: {error}"
-        ) from error
-    given = {}
-    for text in companions:
-        kind, sign, pattern = text.partition("=")
-        if not sign:
-            raise UserError(f"--companion {text}: must be KIND=PATTERN, such as weight='*_wht.fits'.")
-        if kind in given:
-            raise UserError(f"--companion {text}: {kind} is given twice.")
-        given[kind] = pattern
-    if {"variance", "weight"} <= given.keys():
-        raise UserError("--companion: give variance or weight (its inverse), not both.")
-    return ingest(
-        paths,
-        repo,
-        dataset_type=dataset_type,
-        collection=collection,
-        skymap=skymap,
-        bands=BandRule(band, band_from),
-        companions=given,
-    )
 
 
 class _Ingester:
@@ -262,7 +107,7 @@ class _Ingester:
     def __init__(self, butler: Any, report: IngestReport) -> None:
         self._butler = butler
         self._report = report
-        self._type = self._dataset_type(report.dataset_type)
+        self._type = image_dataset_type(self._butler, report.dataset_type)
         butler.registry.registerCollection(report.collection, CollectionType.RUN)
         self._tracts: dict[int, list[tuple[int, Footprint]]] = {}
         """Patches of each tract, with an image of each."""
@@ -293,7 +138,15 @@ class _Ingester:
                 )
             self._taken[key] = footprint.path
             new.append(footprint)
-        self._insert_dimensions()
+        insert_dimensions(
+            self._butler,
+            self._report.skymap,
+            (band for _, _, band in self._taken),
+            {
+                tract: {patch: region_of(footprint) for patch, footprint in patches}
+                for tract, patches in self._tracts.items()
+            },
+        )
         datasets = []
         for footprint in new:
             tract, patch = places[footprint.path]
@@ -312,7 +165,7 @@ class _Ingester:
     ) -> list[FileDataset]:
         """The dataset of a companion; none if the collection has it."""
         name = self._report.companions.setdefault(kind, f"{self._report.dataset_type}_{kind}")
-        dataset_type = self._dataset_type(name)
+        dataset_type = image_dataset_type(self._butler, name)
         dataset = self._dataset(dataset_type, path, tract, patch, image.band)
         found = self._butler.find_dataset(
             dataset_type, dataset.refs[0].dataId, collections=self._report.collection
@@ -384,78 +237,6 @@ class _Ingester:
             if found:
                 self._report.companions[kind] = name
 
-    def _insert_dimensions(self) -> None:
-        registry, skymap = self._butler.registry, self._report.skymap
-        registry.insertDimensionData(
-            "instrument",
-            {
-                "name": INSTRUMENT,
-                "class_name": f"{__name__}.{INSTRUMENT}",
-                "visit_max": 1,
-                "exposure_max": 1,
-                "detector_max": 1,
-                "visit_system": 0,
-            },
-            skip_existing=True,
-        )
-        for band in sorted({band for _, _, band in self._taken}):
-            registry.insertDimensionData(
-                "physical_filter",
-                {"instrument": INSTRUMENT, "name": band, "band": band},
-                skip_existing=True,
-            )
-        registry.insertDimensionData(
-            "skymap",
-            {
-                "name": skymap,
-                "hash": hashlib.sha1(skymap.encode(), usedforsecurity=False).digest(),
-                "tract_max": _MOST_TRACTS,
-                "patch_nx_max": _MOST_TRACTS,
-                "patch_ny_max": 1,
-            },
-            skip_existing=True,
-        )
-        for tract, patches in self._tracts.items():
-            regions = {patch: region_of(footprint) for patch, footprint in patches}
-            registry.insertDimensionData(
-                "tract",
-                {"skymap": skymap, "id": tract, "region": join_regions(regions.values())},
-                replace=True,
-            )
-            registry.insertDimensionData(
-                "patch",
-                *(
-                    {
-                        "skymap": skymap,
-                        "tract": tract,
-                        "id": patch,
-                        "cell_x": patch,
-                        "cell_y": 0,
-                        "region": region,
-                    }
-                    for patch, region in regions.items()
-                ),
-                skip_existing=True,
-            )
-
-    def _dataset_type(self, name: str) -> DatasetType:
-        try:
-            found: DatasetType = self._butler.get_dataset_type(name)
-        except MissingDatasetTypeError:
-            found = DatasetType(
-                name, ("skymap", "tract", "patch", "band"), STORAGE_CLASS, universe=self._butler.dimensions
-            )
-            self._butler.registry.registerDatasetType(found)
-            return found
-        if found.storageClass_name != STORAGE_CLASS or set(found.dimensions.required) != {
-            "skymap", "tract", "patch", "band",
-        }:  # fmt: skip
-            raise UserError(
-                f"--dataset-type {name}: the repository has a dataset type of this name for other things "
-                f"({found.storageClass_name}); choose another name."
-            )
-        return found
-
     def _dataset(
         self, dataset_type: DatasetType, path: Path, tract: int, patch: int, band: str
     ) -> FileDataset:
@@ -466,56 +247,9 @@ class _Ingester:
         return FileDataset(path=str(path), refs=[ref])
 
 
-def _find_files(paths: Iterable[Path], report: IngestReport) -> list[Path]:
-    found: dict[Path, None] = {}
-    for path in paths:
-        path = Path(path).absolute()
-        if path.is_dir():
-            everything = sorted(each for each in path.rglob("*") if each.is_file())
-            inside = [each for each in everything if each.suffix.lower() in SUFFIXES]
-            for each in everything:
-                if each.suffix.lower() in _PACKED and Path(each.stem).suffix.lower() in SUFFIXES:
-                    report.refused.append((each, f"{each}: it is packed: unpack it first."))
-            if not inside:
-                report.notes.append(f"{path} holds no FITS files ({', '.join(SUFFIXES)}).")
-            found |= dict.fromkeys(inside)
-        elif path.exists():
-            found[path] = None
-        else:
-            report.refused.append((path, f"{path}: there is no such file."))
-    return list(found)
-
-
 def _try_companions(path: Path, companions: Mapping[str, Path]) -> None:
     """Refuse an image whose companions do not belong to it."""
     if companions:
         given = Companions({kind: str(each) for kind, each in companions.items()})
         with open_image(str(path), companions=given):
             pass
-
-
-@contextlib.contextmanager
-def _repository(root: Path) -> Iterator[Any]:
-    """The repository, open; one that is new is taken away again if it cannot
-    be filled.
-    """
-    was_there, is_new = root.exists(), not (root / "butler.yaml").exists()
-    if is_new:
-        if was_there and (not root.is_dir() or any(root.iterdir())):
-            raise UserError(f"--repo {root}: it is neither a Butler repository nor an empty directory.")
-        Butler.makeRepo(str(root), config=repository_config())
-        _LOG.info("Made a repository in %s.", root)
-    if STORAGE_CLASS not in ButlerConfig(str(root)).get("storageClasses", {}):
-        raise UserError(
-            f"--repo {root}: this repository was not made by `bulkcutout ingest`: it does not know how to "
-            "store plain FITS images. Choose a new directory."
-        )
-    try:
-        with Butler.from_config(str(root), writeable=True) as butler:
-            yield butler
-    except BaseException:
-        if is_new:
-            shutil.rmtree(root, ignore_errors=True)
-            if was_there:
-                root.mkdir(exist_ok=True)
-        raise
