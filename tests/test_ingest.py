@@ -227,6 +227,16 @@ def test_companions_may_come_later(tmp_path: Path) -> None:
     assert any("a_flg.fits is not taken" in note and "a_msk.fits" in note for note in report.notes)
 
 
+def test_image_that_has_moved_since_is_noted(tmp_path: Path) -> None:
+    """The repository has it where it was; one whose pixels changed is fine."""
+    for cards, notes in ((header(), 0), (header(RADESYS="ICRS"), 0), (header(CRVAL1=220.0), 1)):
+        (tmp_path / "a.fits").unlink(missing_ok=True)
+        write(tmp_path / "a.fits", coded(), cards, FILTER="g")
+        report = ingest([tmp_path / "a.fits"], tmp_path / "repo")
+        assert len(report.notes) == notes
+    assert "a.fits lies elsewhere than when it was ingested" in report.notes[0]
+
+
 def test_files_that_cannot_be_used_are_listed_and_the_others_go_on(tmp_path: Path) -> None:
     folder = tmp_path / "images"
     write(folder / "good.fits", coded(), FILTER="g")

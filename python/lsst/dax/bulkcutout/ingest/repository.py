@@ -21,6 +21,7 @@ from lsst.daf.butler import (  # type: ignore[attr-defined] # CollectionType is 
     FileDataset,
     MissingDatasetTypeError,
 )
+from lsst.sphgeom import DISJOINT
 
 from ..errors import CorruptInputError, UserError
 from ..readers import Companions, open_image
@@ -203,7 +204,12 @@ class _Ingester:
         )
         self._next_tract = max((int(record.id) for record in records), default=-1) + 1
         refs = self._butler.query_datasets(
-            self._type, collections="*", find_first=False, limit=None, explain=False
+            self._type,
+            collections="*",
+            find_first=False,
+            with_dimension_records=True,
+            limit=None,
+            explain=False,
         )
         for ref in sorted(refs, key=lambda ref: (ref.dataId["tract"], ref.dataId["patch"], ref.run)):
             if ref.dataId["skymap"] != self._report.skymap:
@@ -216,6 +222,11 @@ class _Ingester:
             if patch not in [known for known, _ in patches]:
                 try:
                     patches.append((patch, read_footprint(path)))
+                    if region_of(patches[-1][1]).relate(ref.dataId.region) & DISJOINT:
+                        self._report.notes.append(
+                            f"{path} lies elsewhere than when it was ingested: no target finds it. Take it "
+                            "out with `butler prune-datasets`, and ingest it again."
+                        )
                 except (UserError, CorruptInputError, OSError) as error:
                     raise UserError(
                         f"--repo {self._report.repo}: an image that was ingested before cannot be read any "
