@@ -117,8 +117,9 @@ def insert_dimensions(
     bands: Iterable[str],
     regions: Mapping[int, Mapping[int, ConvexPolygon]],
 ) -> None:
-    """Make the records of the places of images; those that are there stay,
-    but tracts get the region of all their patches.
+    """Make the records of the places of images.
+
+    Those that are there stay, but tracts get the region of all their patches.
 
     Parameters
     ----------
