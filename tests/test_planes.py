@@ -31,6 +31,7 @@ from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.extract.background_swap import BackgroundSwap
 from lsst.dax.bulkcutout.extract.cut import cut
+from lsst.dax.bulkcutout.finish import finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.readers import open_image
@@ -378,3 +379,20 @@ def test_another_background_is_cut_anew(repo: SkyRepository, catalog: Path, tmp_
     assert isinstance(campaign, Campaign)
     assert top_up(campaign, ask(tmp_path, repo, catalog)) == 0
     assert top_up(campaign, ask(tmp_path, repo, catalog, background="pretty")) == 3
+
+
+def test_fewer_planes_need_no_cutting_and_give_what_one_run_gives(
+    repo: SkyRepository, catalog: Path, tmp_path: Path
+) -> None:
+    """Nor does the provenance tell of planes that are not delivered."""
+    campaign, _ = run_here(ask(tmp_path / "more", repo, catalog, planes=ALL_PLANES))
+    assert top_up(campaign, ask(tmp_path / "more", repo, catalog, planes=["image", "noise"])) == 0
+    assert finish(campaign) == 0
+    assert run_here(ask(tmp_path / "less", repo, catalog, planes=["image", "noise"]))[1] == 0
+    paths = [sorted((tmp_path / which / "out").rglob("*.hdf5")) for which in ("more", "less")]
+    assert paths[0]
+    for more, less in zip(*paths, strict=True):
+        with h5py.File(more) as file:
+            told = set(",".join(file["provenance/extra_planes"].asstr()[...].ravel()).split(","))
+        assert told - {""} == {"noise/0", "noise/1", "noise/2"}
+        assert more.read_bytes() == less.read_bytes()

@@ -255,8 +255,7 @@ def digests(out: Path) -> dict[str, str]:
 
 def test_top_ups_of_many_kinds_give_what_one_run_gives(repo: SkyRepository, tmp_path: Path) -> None:
     """A quantum fails; then there are larger rows, which need neighbours that
-    those before did not, and another fails; then partition and background
-    change.
+    those before did not, and another fails; then the partition changes.
     """
     table = targets(repo)
     catalog = tmp_path / "catalog.parquet"
@@ -273,10 +272,6 @@ def test_top_ups_of_many_kinds_give_what_one_run_gives(repo: SkyRepository, tmp_
     assert run_here(request)[1] == COMPLETE
     seen = check_product(request, table, repo, "none")
     assert min(seen[kind] for kind in ("stitched", "fallback", "stitched fallback")) > 0
-    wanted["background"] = "pretty"
-    ask(tmp_path, repo, catalog, **wanted)
-    assert top_up(campaign, request) == len(repo.layout.images) - 1
-    assert run_here(request)[1] == COMPLETE
     assert run_here(ask(tmp_path / "at-once", repo, catalog, **wanted))[1] == COMPLETE
     assert digests(tmp_path / "out") == digests(tmp_path / "at-once" / "out")
 

@@ -188,7 +188,11 @@ class Repackager:
                         source.units,
                         source.psf_notes,
                         source.companions,
-                        extra_planes=source.extra_of_band,
+                        # Cutouts of an earlier request may have more.
+                        extra_planes=tuple(
+                            tuple(name for name in names if name.partition("/")[0] in self._request.planes)
+                            for names in source.extra_of_band
+                        ),
                     )
             selected.append(delivered)
         n_rows = int(sum(each.sum() for each in selected))
