@@ -26,15 +26,18 @@ from tiny_sky import SIZE, TRACT, tiny_table
 
 from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
+from lsst.dax.bulkcutout.formats.hdf5 import HDF5Writer
+from lsst.dax.bulkcutout.formats.layout import PatchProvenance, ProductLayout
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.sky_files import coverage_map
 from lsst.dax.bulkcutout.sky_files import product as sky_files
 from lsst.dax.bulkcutout.sky_files.coverage_map import CoverageMap, coverage_order
-from lsst.dax.bulkcutout.sky_files.cutout_corners import corners
+from lsst.dax.bulkcutout.sky_files.cutout_corners import corners, read_corners
 from lsst.dax.bulkcutout.sky_files.status_votable import write_status_votable
 from lsst.dax.bulkcutout.tables import status_schema, with_unit
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
+from lsst.dax.bulkcutout.tests.products import PLANES, blank_columns
 from lsst.dax.bulkcutout.top_up import top_up
 from lsst.dax.bulkcutout.verify.product import verify_product
 
@@ -72,6 +75,43 @@ def test_corners_are_those_of_astropy_and_counter_clockwise(
     x, y, z = ours.cartesian.xyz.value
     points = np.stack([x, y, z], axis=1)
     assert np.cross(points[1] - points[0], points[2] - points[1]) @ points[1] < 0
+
+
+def test_corners_follow_the_images_own_projection(tmp_path: Path) -> None:
+    """A distorted projection, whose linear terms in the product are wrong."""
+    header = wcs_at(31.0, -42.0, turn_deg=20.0, mirrored=False, crpix=(700.0, -60.0)).to_header()
+    header["CTYPE1"], header["CTYPE2"] = "RA---TPV", "DEC--TPV"
+    for axis in (1, 2):
+        header[f"PV{axis}_1"], header[f"PV{axis}_4"], header[f"PV{axis}_7"] = 1.001, 0.3, -2.0
+    cards = "\n".join(card.image for card in header.cards)
+    layout = ProductLayout(
+        size=40,
+        bands=("g", "r"),
+        planes=("mask",),
+        psf_shape=None,
+        mask_planes=PLANES,
+        id_type=pa.int64(),
+        provenance=(PatchProvenance(3, 8, ("", "an image"), ("", ""), wcs=("", cards)),),
+    )
+    columns = blank_columns(layout, 2)
+    columns["catalog/row"][:] = [4, 9]
+    columns["catalog/tract"][:], columns["catalog/patch"][:] = 3, 8
+    first = np.array([[-200, 650], [1200, 20]])
+    for number, axis in enumerate("xy"):
+        columns[f"catalog/{axis}"][:] = first[:, number] + 19.7
+        columns[f"catalog/{axis}_cutout"][:] = 19.7
+    columns["wcs/cd"][:] = np.array([[-1e-4, 0.0], [0.0, 1e-4]])
+    with HDF5Writer(tmp_path / "some.hdf5", layout, 2) as writer:
+        writer.write(0, columns)
+
+    ((rows, found),) = read_corners(tmp_path / "some.hdf5")
+
+    assert rows.tolist() == [4, 9]
+    whole = WCS(header)
+    for (x, y), corners_found in zip(first, found, strict=True):
+        low, high = -0.5, 39.5
+        pixels = np.array([[low, low], [high, low], [high, high], [low, high]]) + (x, y)
+        np.testing.assert_allclose(corners_found, whole.all_pix2world(pixels, 0), rtol=0, atol=1e-9)
 
 
 def random_boxes(n: int, *, seed: int, center: tuple[float, float], size: int) -> np.ndarray:

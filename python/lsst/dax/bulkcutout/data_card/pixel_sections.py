@@ -171,7 +171,7 @@ _PIXELS = """\
   `y_cutout`, within a pixel of the middle: for size `n` the first pixel is `ceil(x - n / 2)`.
 - Projection: FITS `RA---TAN`, `DEC--TAN`, ICRS, degrees; `wcs/crval`, `wcs/crpix`, `wcs/cd` for each row. As
   in FITS, `crpix` counts from 1; `x`, `y` of the catalog are zero-based pixels of the tract.{projection}
-- A cutout that is larger than the image of its patch is completed from neighbouring patches of the tract:
+- A cutout that leaves the image of its patch is completed from neighbouring patches of the tract:
   `images/stitched` and `images/n_patches` say where. The PSF is always that of the patch.
 - A cutout at an edge is delivered: where no image reaches, image and variance are NaN and the mask is
   `NO_DATA`. `valid_fraction` is the part of the pixels that are finite and not `NO_DATA`.

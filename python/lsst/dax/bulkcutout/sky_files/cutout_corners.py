@@ -12,6 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..formats.hdf5_reader import HDF5Reader
+from ..header_wcs import HeaderWcs
 
 __all__ = ("corners", "read_corners")
 
@@ -42,7 +43,32 @@ def read_corners(path: str | os.PathLike[str]) -> Iterator[tuple[np.ndarray, np.
         for start in range(0, reader.n_rows, _BLOCK_ROWS):
             some = slice(start, start + _BLOCK_ROWS)
             terms = (reader.read(f"wcs/{name}", some) for name in ("crval", "crpix", "cd"))
-            yield reader.read("catalog/row", some), corners(*terms, size=reader.size)
+            found = corners(*terms, size=reader.size)
+            _correct(found, reader, some)
+            yield reader.read("catalog/row", some), found
+
+
+def _correct(found: np.ndarray, reader: HDF5Reader, some: slice) -> None:
+    """Put the corners of cutouts right whose ``wcs`` columns are linear terms
+    of another projection; they stay in their order.
+    """
+    linear = ~reader.read("wcs/exact", some)
+    if not linear.any():
+        return
+    values = {name: reader.read(f"catalog/{name}", some) for name in ("x", "y", "x_cutout", "y_cutout")}
+    first = np.stack([np.rint(values[axis] - values[f"{axis}_cutout"]) for axis in "xy"], axis=-1)
+    low, high = -0.5, reader.size - 0.5
+    pixels = first[:, None] + np.array([[low, low], [high, low], [high, high], [low, high]])
+    flipped = np.linalg.det(reader.read("wcs/cd", some)) > 0
+    pixels[flipped] = pixels[flipped, ::-1]
+    tract, patch = (reader.read(f"catalog/{name}", some) for name in ("tract", "patch"))
+    input_tract, input_patch = (reader.read(f"provenance/{name}") for name in ("tract", "patch"))
+    for number, texts in enumerate(reader.read("provenance/wcs")):
+        here = linear & (tract == input_tract[number]) & (patch == input_patch[number])
+        cards = next((str(text) for text in texts if text), None)
+        if cards is not None and here.any():
+            sky = HeaderWcs(cards).pixel_to_sky(pixels[here, :, 0], pixels[here, :, 1])
+            found[here] = np.stack(sky, axis=-1)
 
 
 def corners(crval: np.ndarray, crpix: np.ndarray, cd: np.ndarray, *, size: int) -> np.ndarray:
