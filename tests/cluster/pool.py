@@ -277,15 +277,20 @@ class Pool:
         job_id
             SLURM's id of the glidein.
         """
-        # SLURM kills one process after another: a starter that lives a bit
-        # longer than its job would report the death of the job as its end.
-        for process in find_processes(self.directory):
-            if (
-                process.name.startswith("condor_")
-                and read_environment(process.pid).get("SLURM_JOB_ID") == job_id
-            ):
-                send_signal(process.pid, signal.SIGSTOP, self.directory)
-        self.exec("scancel", "--full", "--signal=KILL", job_id)
+        # HTCondor's daemons first, none of which may see the others die: SLURM
+        # ends one process after another, and a starter that lives a bit longer
+        # than its job would report the death of the job as its end.
+        daemons = [
+            process.pid
+            for process in find_processes(self.directory)
+            if process.name.startswith("condor_")
+            and read_environment(process.pid).get("SLURM_JOB_ID") == job_id
+        ]
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in daemons:
+                send_signal(pid, number, self.directory)
+        # By now SLURM may have ended the rest itself.
+        self.exec("scancel", "--full", "--signal=KILL", job_id, check=False)
 
     # -- jobs --------------------------------------------------------------
 

@@ -112,6 +112,8 @@ def test_job_of_a_lost_glidein_runs_again(pool: Pool, glideins: list[str], tmp_p
         pool,
         tmp_path,
         f'echo "$_CONDOR_SCRATCH_DIR" >> {tmp_path}/starts\nwhile [ ! -e {go} ]; do sleep 0.2; done\n',
+        # How long HTCondor hopes that the node comes back.
+        job_lease_duration="20",
     )
     starts = tmp_path / "starts"
     pool.wait_until(starts.exists, "the job started")
@@ -120,7 +122,8 @@ def test_job_of_a_lost_glidein_runs_again(pool: Pool, glideins: list[str], tmp_p
 
     pool.lose_glidein(first)
 
-    pool.wait_until(lambda: len(starts.read_text().split()) == 2, "the job started again")
+    again = "the job started again"
+    pool.wait_until(lambda: len(starts.read_text().split()) == 2, again, deadline_s=150)
     go.touch()
     done = pool.wait_for_job(job)
     assert (done["State"], done["ExitCode"], done["NumJobStarts"]) == ("completed", 0, 2)
