@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ("LANCZOS_ORDER", "pixel_and_rest", "shift_kernel")
+__all__ = ("LANCZOS_ORDER", "lanczos", "pixel_and_rest", "shift_kernel")
 
 LANCZOS_ORDER = 5
 """Half the number of pixels that the filter reaches over."""
@@ -78,14 +78,29 @@ def shift_kernel(kernel: np.ndarray, *, dy: float, dx: float) -> np.ndarray:
     return shifted
 
 
+def lanczos(distance: np.ndarray, order: int) -> np.ndarray:
+    """Lanczos' interpolation kernel.
+
+    Parameters
+    ----------
+    distance
+        Distances in pixels, of any shape.
+    order
+        Number of lobes on a side.
+
+    Returns
+    -------
+    weights
+        ``sinc(t) sinc(t / order)``, 0 from ``order`` pixels on, of the same
+        shape; not normalised.
+    """
+    return np.where(np.abs(distance) < order, np.sinc(distance) * np.sinc(distance / order), 0.0)
+
+
 def _filter(n: int, shift: float) -> np.ndarray:
     """Weights of old pixels (columns) in new ones (rows), shape ``(n, n)``."""
     new, old = np.ogrid[:n, :n]
-    t = new - old - shift
-    weights = np.where(np.abs(t) < LANCZOS_ORDER, np.sinc(t) * np.sinc(t / LANCZOS_ORDER), 0.0)
+    weights = lanczos(new - old - shift, LANCZOS_ORDER)
     # The same ten weights in every row, but for what lies beyond the edge.
-    reach = np.arange(-LANCZOS_ORDER - 1, LANCZOS_ORDER + 2) - shift
-    total = np.where(
-        np.abs(reach) < LANCZOS_ORDER, np.sinc(reach) * np.sinc(reach / LANCZOS_ORDER), 0.0
-    ).sum()
-    return np.asarray(weights / total)
+    whole = lanczos(np.arange(-LANCZOS_ORDER - 1, LANCZOS_ORDER + 2) - shift, LANCZOS_ORDER)
+    return np.asarray(weights / whole.sum())

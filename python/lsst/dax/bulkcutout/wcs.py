@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ("TangentTerms", "TangentWcs", "Wcs")
+__all__ = ("TangentTerms", "TangentWcs", "Wcs", "tangent_plane_to_sky")
 
 
 class TangentTerms(NamedTuple):
@@ -187,8 +187,27 @@ class TangentWcs:
         dy = np.asarray(y, dtype=np.float64) - self.crpix[1]
         (a, b), (c, d) = self.cd
         xi, eta = np.radians(a * dx + b * dy), np.radians(c * dx + d * dy)
-        ra0, dec0 = np.radians(self.crval)
-        forward = math.cos(dec0) - eta * math.sin(dec0)
-        ra = ra0 + np.arctan2(xi, forward)
-        dec = np.arctan2(math.sin(dec0) + eta * math.cos(dec0), np.hypot(xi, forward))
-        return np.degrees(ra) % 360.0, np.degrees(dec)
+        return tangent_plane_to_sky(xi, eta, *self.crval)
+
+
+def tangent_plane_to_sky(xi: Any, eta: Any, ra0: Any, dec0: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Points on the sky of points on planes that touch it.
+
+    Parameters
+    ----------
+    xi, eta
+        Places on the planes, to the east and to the north, radians.
+    ra0, dec0
+        Where the planes touch the sky, degrees, of a shape that broadcasts.
+
+    Returns
+    -------
+    ra, dec
+        Degrees, float64, of the broadcast shape; ``0 <= ra < 360``.
+    """
+    ra0, dec0 = np.radians(ra0), np.radians(dec0)
+    forward = np.cos(dec0) - eta * np.sin(dec0)
+    ra = np.degrees(ra0 + np.arctan2(xi, forward)) % 360.0
+    dec = np.degrees(np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(xi, forward)))
+    # What is a hair below 0 is rounded to 360 itself.
+    return np.where(ra < 360.0, ra, 0.0), dec

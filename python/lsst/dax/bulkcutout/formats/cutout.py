@@ -202,31 +202,18 @@ class Cutout:
     def _projection(self) -> TangentWcs | HeaderWcs:
         """The projection in pixels of the tract."""
         if "wcs/exact" in self._reader and not self._value("wcs/exact"):
-            from ..header_wcs import HeaderWcs
-
-            return HeaderWcs(self._wcs_cards())
+            return self._reader.projection(self.tract, self.patch)
         (ra, dec), (x, y) = self._value("wcs/crval").tolist(), self._value("wcs/crpix").tolist()
         (a, b), (c, d) = self._value("wcs/cd").tolist()
         first_x, first_y = self._first_xy
         return TangentWcs(crval=(ra, dec), crpix=(x - 1.0 + first_x, y - 1.0 + first_y), cd=((a, b), (c, d)))
-
-    def _wcs_cards(self) -> str:
-        """Header cards of the images, in pixels of the tract."""
-        reader = self._reader
-        here = (reader.read("provenance/tract") == self.tract) & (
-            reader.read("provenance/patch") == self.patch
-        )
-        cards = next((text for text in reader.read("provenance/wcs")[here].ravel() if text), None)
-        if cards is None:
-            raise CorruptInputError(f"{reader.path} is damaged: it has no projection of patch {self.patch}.")
-        return str(cards)
 
     def _wcs_of_cards(self) -> astropy.wcs.WCS:
         """The projection of the images by their own header cards."""
         import astropy.io.fits
         import astropy.wcs
 
-        header = astropy.io.fits.Header.fromstring(self._wcs_cards(), sep="\n")
+        header = astropy.io.fits.Header.fromstring(self._reader.wcs_cards(self.tract, self.patch), sep="\n")
         # From the pixels of the tract to those of the cutout.
         for axis, first in zip((1, 2), self._first_xy, strict=True):
             header[f"CRPIX{axis}"] -= first

@@ -22,6 +22,8 @@ from .layout import READABLE_VERSIONS, SCHEMA_VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..header_wcs import HeaderWcs
+
 __all__ = ("HDF5Reader",)
 
 
@@ -50,6 +52,7 @@ class HDF5Reader:
         self.bands: tuple[str, ...] = tuple(self.read("meta/band_order").tolist())
         self.size = int(self.read("meta/image_shape")[0])
         self.n_rows = int(self._dataset("catalog/row").shape[0])
+        self._projections: dict[tuple[int, int], HeaderWcs] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -105,6 +108,65 @@ class HDF5Reader:
         with self._damage(path):
             values = np.asarray(dataset[index])
             return np.strings.decode(values, "utf-8") if values.dtype.kind == "S" else values
+
+    def wcs_cards(self, tract: int, patch: int) -> str:
+        """Projection of images for which the ``wcs`` columns are not exact.
+
+        Parameters
+        ----------
+        tract, patch
+            Patch of the images.
+
+        Returns
+        -------
+        cards
+            Header cards, a line each, in pixels of the tract.
+
+        Raises
+        ------
+        CorruptInputError
+            Raised if the file does not have them.
+        """
+        cards = self._wcs_cards.get((tract, patch))
+        if cards is None:
+            raise CorruptInputError(f"{self.path} is damaged: it has no projection of patch {patch}.")
+        return cards
+
+    def projection(self, tract: int, patch: int) -> HeaderWcs:
+        """Projection that `wcs_cards` describe; made once for a patch.
+
+        Parameters
+        ----------
+        tract, patch
+            Patch of the images.
+
+        Returns
+        -------
+        projection
+            In pixels of the tract.
+
+        Raises
+        ------
+        CorruptInputError
+            Raised if the file does not have it.
+        """
+        # Most products need none, and astropy is slow to import.
+        from ..header_wcs import HeaderWcs
+
+        if (tract, patch) not in self._projections:
+            self._projections[tract, patch] = HeaderWcs(self.wcs_cards(tract, patch))
+        return self._projections[tract, patch]
+
+    @functools.cached_property
+    def _wcs_cards(self) -> dict[tuple[int, int], str]:
+        """Cards by tract and patch, the first band's that has any."""
+        places = zip(*(self.read(f"provenance/{name}").tolist() for name in ("tract", "patch")), strict=True)
+        by_band = self.read("provenance/wcs").tolist()
+        found: dict[tuple[int, int], str] = {}
+        for place, texts in zip(places, by_band, strict=True):
+            for cards in filter(None, texts):
+                found.setdefault(place, cards)
+        return found
 
     def kind(self, path: str) -> tuple[str, tuple[int, ...]]:
         """Tell type and shape of a dataset.

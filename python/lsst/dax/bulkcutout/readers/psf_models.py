@@ -14,6 +14,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ..psf_shift import lanczos
+
 __all__ = ("GaussianPsf", "PsfModel", "PsfexPsf")
 
 MOST_KERNEL_PIXELS = 512
@@ -178,9 +180,7 @@ def _resampling(n_in: int, n_out: int, step: float) -> np.ndarray:
     Lanczos' with four lobes, which PSFEx uses; shape ``(n_out, n_in)``.
     """
     places = n_in // 2 + (np.arange(n_out) - n_out // 2) / step
-    distance = places[:, np.newaxis] - np.arange(n_in)
-    weights = np.where(np.abs(distance) < _LOBES, np.sinc(distance) * np.sinc(distance / _LOBES), 0.0)
+    weights = lanczos(places[:, np.newaxis] - np.arange(n_in), _LOBES)
     # Those of a whole neighbourhood, also at the edge of the mask.
     around = np.round(places)[:, np.newaxis] + np.arange(-_LOBES, _LOBES + 1) - places[:, np.newaxis]
-    whole = np.where(np.abs(around) < _LOBES, np.sinc(around) * np.sinc(around / _LOBES), 0.0)
-    return np.asarray(weights / whole.sum(axis=1, keepdims=True))
+    return np.asarray(weights / lanczos(around, _LOBES).sum(axis=1, keepdims=True))

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from ..formats.hdf5_reader import HDF5Reader
-from ..header_wcs import HeaderWcs
+from ..wcs import tangent_plane_to_sky
 
 __all__ = ("corners", "read_corners")
 
@@ -61,14 +61,11 @@ def _correct(found: np.ndarray, reader: HDF5Reader, some: slice) -> None:
     pixels = first[:, None] + np.array([[low, low], [high, low], [high, high], [low, high]])
     flipped = np.linalg.det(reader.read("wcs/cd", some)) > 0
     pixels[flipped] = pixels[flipped, ::-1]
-    tract, patch = (reader.read(f"catalog/{name}", some) for name in ("tract", "patch"))
-    input_tract, input_patch = (reader.read(f"provenance/{name}") for name in ("tract", "patch"))
-    for number, texts in enumerate(reader.read("provenance/wcs")):
-        here = linear & (tract == input_tract[number]) & (patch == input_patch[number])
-        cards = next((str(text) for text in texts if text), None)
-        if cards is not None and here.any():
-            sky = HeaderWcs(cards).pixel_to_sky(pixels[here, :, 0], pixels[here, :, 1])
-            found[here] = np.stack(sky, axis=-1)
+    places = np.stack([reader.read(f"catalog/{name}", some) for name in ("tract", "patch")], axis=-1)
+    for tract, patch in np.unique(places[linear], axis=0).tolist():
+        here = linear & (places == (tract, patch)).all(axis=1)
+        projection = reader.projection(tract, patch)
+        found[here] = np.stack(projection.pixel_to_sky(*np.moveaxis(pixels[here], -1, 0)), axis=-1)
 
 
 def corners(crval: np.ndarray, crpix: np.ndarray, cd: np.ndarray, *, size: int) -> np.ndarray:
@@ -99,9 +96,5 @@ def corners(crval: np.ndarray, crpix: np.ndarray, cd: np.ndarray, *, size: int) 
     # A projection that is not mirrored has its x axis towards the east.
     flipped = np.linalg.det(cd) > 0
     plane[flipped] = plane[flipped, ::-1]
-    xi, eta = plane[..., 0], plane[..., 1]
-    ra0, dec0 = np.radians(crval).T[:, :, None]
-    forward = np.cos(dec0) - eta * np.sin(dec0)
-    ra = np.degrees(ra0 + np.arctan2(xi, forward)) % 360.0
-    dec = np.degrees(np.arctan2(np.sin(dec0) + eta * np.cos(dec0), np.hypot(xi, forward)))
-    return np.stack([np.where(ra < 360.0, ra, 0.0), dec], axis=-1)
+    ra0, dec0 = crval.T[:, :, None]
+    return np.stack(tangent_plane_to_sky(plane[..., 0], plane[..., 1], ra0, dec0), axis=-1)

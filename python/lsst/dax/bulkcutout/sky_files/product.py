@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from ..manifest import STATUS_NAME, ProductFile, describe_file
 from ..request import CutoutRequest
+from ..sphere import unit_vectors
 from ..spool import Spool
 from .coverage_map import COVERAGE_NAME, CoverageMap, coverage_order
 from .cutout_corners import read_corners
@@ -109,12 +110,8 @@ def _batch(rows: np.ndarray, corners: np.ndarray) -> pa.RecordBatch:
 
 def _side_arcsec(corners: np.ndarray) -> float:
     """Side of the first box."""
-    (ra, dec), (other_ra, other_dec) = np.radians(corners[0, :2]).tolist()
-    half = math.hypot(
-        math.sin((dec - other_dec) / 2),
-        math.sqrt(math.cos(dec) * math.cos(other_dec)) * math.sin((ra - other_ra) / 2),
-    )
-    return math.degrees(2 * math.asin(half)) * 3600.0
+    here, there = unit_vectors(corners[0, :2, 0], corners[0, :2, 1])
+    return math.degrees(2 * math.asin(float(np.linalg.norm(here - there)) / 2)) * 3600.0
 
 
 def _status_rows(status: pq.ParquetFile, spool: Spool) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:

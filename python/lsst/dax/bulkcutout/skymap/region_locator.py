@@ -89,7 +89,6 @@ class RegionLocator:
         """
         positions = unit_vectors(ra, dec)
         tract = np.full(len(ra), -1, dtype=np.int64)
-        patch = np.full(len(ra), -1, dtype=np.int64)
         for part in self._blocks(len(ra)):
             tract[part] = self._tracts[np.argmax(positions[part] @ self._centers.T, axis=1)]
         uncovered = ~np.isin(tract, self._covered)
