@@ -29,7 +29,8 @@ import yaml
 from tiny_sky import tiny_positions, tiny_table
 
 from lsst.daf.butler import Butler, DatasetType
-from lsst.dax.bulkcutout import cli, submit
+from lsst.dax.bulkcutout import cli
+from lsst.dax.bulkcutout.bps import run
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.manifest import read_manifest
@@ -393,8 +394,8 @@ def test_campaign_path_with_unsafe_characters(
     ("site", "wanted"),
     [
         (
-            "parsel",
-            "No site is called 'parsel' (did you mean 'parsl'?): the sites are htcondor, parsl; or give",
+            "locale",
+            "No site is called 'locale' (did you mean 'local'?): the sites are htcondor, local; or give",
         ),
         ("usdf", "No site is called 'usdf': the sites are"),
         ("./site.yaml", "There is no site configuration "),
@@ -561,7 +562,7 @@ def test_warnings_reach_who_submits(
     def run_bps(campaign: Campaign) -> None:
         build_graph(campaign, tmp_path / "graph.qg", output_run="u/x/1", request_file=campaign.request)
 
-    monkeypatch.setattr(submit, "run_bps", run_bps)
+    monkeypatch.setattr(run, "run_bps", run_bps)
     said = bulkcutout("submit", request)
     assert said.status == 0 and "running: 0 of 3 quanta done" in said.out
     assert "Warning: " in said.err and "as if they were in hours" in said.err

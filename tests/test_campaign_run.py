@@ -24,13 +24,13 @@ from coded_sky import MISSING_CELL, MISSING_IMAGE
 
 from lsst.dax.bulkcutout import open_cutouts
 from lsst.dax.bulkcutout.campaign import Campaign
-from lsst.dax.bulkcutout.campaign_status import read_status
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, TRY_AGAIN, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, run_here, write_request
 from lsst.dax.bulkcutout.verify.product import verify_product
+from lsst.dax.bulkcutout.watch.status import read_status
 from lsst.images import BoundsError
 
 SIZE = 24

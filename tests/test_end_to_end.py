@@ -66,7 +66,7 @@ def test_submit_verify_preview_and_bps_submit(coded_request: Path, tmp_path: Pat
     operator.mkdir()
     request = json.loads(coded_request.read_text()) | {"output": str(operator / "out")}
     (operator / "request.json").write_text(json.dumps(request))
-    includes = [CONFIG_DIRECTORY / "bulkcutout_bps.yaml", CONFIG_DIRECTORY / "sites" / "parsl.yaml"]
+    includes = [CONFIG_DIRECTORY / "bulkcutout_bps.yaml", CONFIG_DIRECTORY / "sites" / "local.yaml"]
     config = {
         "includeConfigs": [str(path) for path in includes],
         "campaignDir": str(operator / "campaign"),

@@ -21,7 +21,6 @@ from tiny_sky import ONE_BAND, TRACT, tiny_table
 from lsst.daf.butler import Butler, FileDataset, Quantum
 from lsst.dax.bulkcutout import restart as restarting
 from lsst.dax.bulkcutout.campaign import Campaign
-from lsst.dax.bulkcutout.campaign_status import read_status
 from lsst.dax.bulkcutout.cutout_formatter import CutoutFormatter, define_storage_class
 from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.errors import UserError
@@ -32,6 +31,7 @@ from lsst.dax.bulkcutout.request import check_request
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, prepare_here, run_graph, run_here, write_request
 from lsst.dax.bulkcutout.verify.product import verify_product
+from lsst.dax.bulkcutout.watch.status import read_status
 from lsst.pipe.base import Pipeline
 from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from lsst.pipe.base.quantum_graph_builder import OutputExistsError

@@ -15,14 +15,15 @@ import yaml
 
 from lsst.ctrl.bps import BpsConfig, BpsSubprocessError
 from lsst.ctrl.bps.transform import create_final_command
-from lsst.dax.bulkcutout import submit
+from lsst.dax.bulkcutout.bps import run
+from lsst.dax.bulkcutout.bps.run import run_bps
 from lsst.dax.bulkcutout.errors import InternalError, TransientError, UserError
 from lsst.dax.bulkcutout.request import load_request
-from lsst.dax.bulkcutout.submit import find_campaign, prepare, run_bps
+from lsst.dax.bulkcutout.submit import find_campaign, prepare
 
 
 def test_campaign_is_prepared_beside_the_output(coded_request: Path) -> None:
-    campaign = prepare(coded_request, site="parsl")
+    campaign = prepare(coded_request, site="local")
     assert campaign.root == coded_request.parent / "out.campaign"
     assert load_request(campaign.request) == load_request(coded_request)
     for place in (campaign.root, coded_request.parent / "out"):
@@ -43,18 +44,18 @@ def test_campaign_is_prepared_beside_the_output(coded_request: Path) -> None:
 def test_only_safe_paths_reach_command_lines(coded_request: Path, tmp_path: Path) -> None:
     for name in ("with space", "semi;colon", "$(touch x)", "back`tick"):
         with pytest.raises(UserError, match="letters, digits"):
-            prepare(coded_request, site="parsl", directory=tmp_path / name)
+            prepare(coded_request, site="local", directory=tmp_path / name)
 
 
 def test_campaign_that_has_run_is_not_replaced(coded_request: Path) -> None:
-    campaign = prepare(coded_request, site="parsl")
+    campaign = prepare(coded_request, site="local")
     # Nothing has run: the request may still be mended.
     prepare(coded_request, site="htcondor")
     assert "htcondor.yaml" in campaign.bps_config.read_text()
     campaign.graphs.mkdir()
     (campaign.graphs / "0000.qg").touch()
     with pytest.raises(UserError, match="bulkcutout restart"):
-        prepare(coded_request, site="parsl")
+        prepare(coded_request, site="local")
 
 
 def test_sites(coded_request: Path, tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_what_build_graph_says_reaches_the_user(
     message: str,
 ) -> None:
     """BPS keeps it in a file and says only that the command has failed."""
-    campaign = prepare(coded_request, site="parsl")
+    campaign = prepare(coded_request, site="local")
 
     def submit_driver(config: str) -> None:
         directory = campaign.submit / "20260101T000000Z"
@@ -112,7 +113,7 @@ def test_partial_product_is_no_error_of_submission(
     coded_request: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Parsl raises where finish exits with 2; it left a note."""
-    campaign = prepare(coded_request, site="parsl")
+    campaign = prepare(coded_request, site="local")
 
     def submit_driver(config: str) -> None:
         campaign.finish_log.write_text(json.dumps({"status": 2, "message": ""}))
@@ -127,11 +128,11 @@ def test_partial_product_is_no_error_of_submission(
     monkeypatch.setattr("lsst.ctrl.bps.drivers.submit_driver", die)
     with pytest.raises(subprocess.CalledProcessError):
         run_bps(campaign)
-    assert submit.USER_STATUS == 1
+    assert run.USER_STATUS == 1
 
 
 def test_campaign_of_an_operator_is_not_restarted_without_his_file(coded_request: Path) -> None:
-    campaign = prepare(coded_request, site="parsl")
+    campaign = prepare(coded_request, site="local")
     campaign.bps_config.unlink()
     with pytest.raises(UserError, match="`bps submit` that file again"):
         run_bps(campaign)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from .bps.run import restart_bps, run_bps
 from .campaign import Campaign
 from .finish import finish
 from .quantum_outputs import read_outputs
 from .repackage.packagers import available_cores
-from .submit import restart_bps, run_bps
 from .top_up import top_up
 
 __all__ = ("restart",)

@@ -282,7 +282,7 @@ def main() -> None:
     (``before``, ``after_cutouts``, ``packaging``), a marker file, and then
     those of ``bulkcutout``.
     """
-    from ..cli import main as bulkcutout
+    from ..cli.main import main as bulkcutout
 
     what, place, marker, *arguments = sys.argv[1:]
     sys.argv = ["bulkcutout", *arguments]

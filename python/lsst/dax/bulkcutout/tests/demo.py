@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="demo", description="Make a small sky and cut it up.")
     parser.add_argument("--out", type=Path, default=Path("demo"), help="directory [default: demo]")
-    parser.add_argument("--site", default="parsl", help="site of the submission [default: parsl]")
+    parser.add_argument("--site", default="local", help="site of the submission [default: local]")
     parser.add_argument(
         "--prepare-only", action="store_true", help="make repository, catalog and request only"
     )

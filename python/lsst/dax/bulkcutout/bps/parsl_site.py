@@ -4,7 +4,7 @@
 
 """A site for BPS on Parsl: the machine that submits, and nothing else.
 
-BPS imports it by the name in config/sites/parsl.yaml; nothing of ours does,
+BPS imports it by the name in config/sites/local.yaml; nothing of ours does,
 and no other module knows Parsl.
 """
 

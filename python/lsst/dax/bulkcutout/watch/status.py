@@ -13,13 +13,13 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
-from .campaign import Campaign
-from .errors import UserError
-from .finish import COMPLETE, PARTIAL
-from .manifest import Manifest, read_manifest
-from .progress import Progress
-from .quantum_outputs import read_outputs
-from .request import load_request
+from ..campaign import Campaign
+from ..errors import UserError
+from ..finish import COMPLETE, PARTIAL
+from ..manifest import Manifest, read_manifest
+from ..progress import Progress
+from ..quantum_outputs import read_outputs
+from ..request import load_request
 
 __all__ = ("CampaignStatus", "read_status", "watching")
 

@@ -1,0 +1,12 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""All that touches BPS, and nothing else does.
+
+`run` has it run a campaign; `parsl_site` is a site that BPS imports.
+"""
+
+from __future__ import annotations
+
+__all__: tuple[str, ...] = ()

@@ -1,0 +1,98 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""BPS is told to run a campaign, or to go on with one."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ..campaign import Campaign
+from ..errors import BulkCutoutError, InternalError, TransientError, UserError
+from ..zipfile_fault import mend_zipfile
+
+__all__ = ("restart_bps", "run_bps")
+
+_LOG = logging.getLogger(__name__)
+
+USER_STATUS = 1
+"""Exit status of a command whose error is the user's to put right."""
+
+TRANSIENT_STATUS = 75
+"""Exit status of a command that may be tried again (EX_TEMPFAIL)."""
+
+
+def run_bps(campaign: Campaign) -> None:
+    """Submit a campaign, as ``bps submit`` does.
+
+    Parameters
+    ----------
+    campaign
+        A prepared campaign.  If it has run before, only what has not
+        finished is done.
+
+    Notes
+    -----
+    Returns when the jobs are with the workflow system; with Parsl, which runs
+    in this process, when they have ended.
+    """
+    from lsst.ctrl.bps import BpsSubprocessError
+    from lsst.ctrl.bps.drivers import submit_driver
+
+    # BPS finds programs by PATH, and those of this installation are to win.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    if not campaign.bps_config.exists():
+        raise UserError(
+            f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that "
+            "file again, and only what has not finished is done."
+        )
+    campaign.finish_log.unlink(missing_ok=True)
+    try:
+        with mend_zipfile():
+            submit_driver(str(campaign.bps_config))
+    except BpsSubprocessError as error:
+        raise _build_error(campaign, error.errno) from error
+    except subprocess.CalledProcessError:
+        # Parsl raises this for a final job that exits with other than 0; why
+        # it did so is in the note that it leaves.
+        if not campaign.finish_log.exists():
+            raise
+
+
+def restart_bps(campaign: Campaign, directory: Path) -> None:
+    """Go on with a run of HTCondor that has a rescue DAG.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    directory
+        The run's submit directory.
+
+    Raises
+    ------
+    TransientError
+        Raised if the workflow system does not take it.
+    """
+    from lsst.ctrl.bps.restart import restart
+
+    campaign.finish_log.unlink(missing_ok=True)
+    run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
+    if run_id is None:
+        raise TransientError(f"HTCondor did not take up the run in {directory} again: {message}")
+    _LOG.info("Run %s goes on.", run_id)
+
+
+def _build_error(campaign: Campaign, status: int) -> BulkCutoutError:
+    """What build-graph has said to the file that BPS keeps of it."""
+    kind = {USER_STATUS: UserError, TRANSIENT_STATUS: TransientError}.get(status, InternalError)
+    files = sorted(campaign.submit.glob("*/quantumGraphGeneration.out"))
+    lines = files[-1].read_text(errors="replace").splitlines() if files else []
+    prefix = "bulkcutout: "
+    said = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
+    return kind(said[-1] if said else f"build-graph failed; see {files[-1] if files else campaign.submit}.")

@@ -1,0 +1,109 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""Commands that BPS runs."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+
+import click
+
+from .root import CAMPAIGN, cli
+
+__all__ = ("build_graph", "finish", "init_run", "run_quanta")
+
+
+@cli.command("build-graph")
+@CAMPAIGN
+@click.option("--request", type=click.Path(path_type=Path), help="Request, for a new campaign.")
+@click.option("--graph", type=click.Path(path_type=Path), required=True, help="File to write (.qg).")
+@click.option("--output-run", required=True, help="RUN collection of the outputs.")
+@click.option("--skip-existing-in", multiple=True, help="Collection with outputs that need not be remade.")
+@click.option("--max-memory-mb", type=click.IntRange(min=64), help="Memory for pixels of a quantum.")
+@click.option("--clobber-outputs", is_flag=True, help="Replace registered outputs that are in the way.")
+def build_graph(
+    campaign: Path,
+    request: Path | None,
+    graph: Path,
+    output_run: str,
+    skip_existing_in: tuple[str, ...],
+    max_memory_mb: int | None,
+    clobber_outputs: bool,
+) -> None:
+    """Find the images of all targets; write a quantum graph.
+
+    What BPS runs as createQuantumGraph.  Makes the plan of CAMPAIGN if there
+    is none; if there is one, the graph has only what has not finished.
+    """
+    from ..campaign import Campaign
+    from ..progress import Progress
+    from ..quantum_graph_builder import build_graph
+
+    with contextlib.closing(Progress("Locating targets")) as progress:
+        plan = build_graph(
+            Campaign(campaign.absolute()),
+            graph,
+            output_run=output_run,
+            request_file=request,
+            skip_existing_in=skip_existing_in,
+            clobber=clobber_outputs,
+            max_memory_mb=max_memory_mb,
+            progress=progress.add,
+        )
+    click.echo(f"{plan.targets:,} targets of {plan.catalog_rows:,} rows; refused: {plan.refused or 'none'}")
+
+
+PIPETASK = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@cli.command("init-run", context_settings=PIPETASK, short_help="Run `pipetask pre-exec-init-qbb`.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def init_run(arguments: tuple[str, ...]) -> None:
+    """Run `pipetask pre-exec-init-qbb` with ARGUMENTS."""
+    _pipetask("pre-exec-init-qbb", arguments)
+
+
+@cli.command("run-quanta", context_settings=PIPETASK, short_help="Run `pipetask run-qbb`.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run_quanta(arguments: tuple[str, ...]) -> None:
+    """Run `pipetask run-qbb` with ARGUMENTS."""
+    _pipetask("run-qbb", arguments)
+
+
+@cli.command()
+@CAMPAIGN
+@click.option(
+    "--processes",
+    type=click.IntRange(min=1),
+    help="Most processes that write data files at a time.  [default: the cores of this machine, at most 4]",
+)
+def finish(campaign: Path, processes: int | None) -> None:
+    """Package what the quanta of CAMPAIGN have left.
+
+    What BPS runs as the final job.  Can be given again at any time: what is
+    there already and would come out the same is left alone.  Ends with 0
+    (complete), 2 (some quanta have not finished) or 75 (try again).
+    """
+    from ..finish import finish as finish_campaign
+    from ..progress import Progress
+    from ..repackage.packagers import available_cores
+    from ..submit import find_campaign
+
+    with contextlib.closing(Progress("Packaging")) as progress:
+        status = finish_campaign(
+            find_campaign(campaign), progress=progress.set, processes=processes or available_cores()
+        )
+    sys.exit(status)
+
+
+def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
+    from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
+
+    from ..zipfile_fault import mend_zipfile
+
+    with mend_zipfile():
+        pipetask(["--long-log", "--log-level", "VERBOSE", command, *arguments])
