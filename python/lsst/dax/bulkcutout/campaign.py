@@ -160,6 +160,14 @@ class Campaign:
         """Outcome of the last ``bulkcutout finish`` (JSON)."""
         return self.root / "finish.json"
 
+    @property
+    def cancelled(self) -> Path:
+        """Marker of ``bulkcutout cancel`` (JSON: time, by).
+
+        Jobs that see it end, and ``finish`` packages nothing.
+        """
+        return self.root / "cancelled.json"
+
     def read_plan(self) -> Plan:
         """Read the plan.
 

@@ -17,11 +17,17 @@ from typing import Any, TypeVar
 import numpy as np
 
 from lsst.daf.butler import DataCoordinate
-from lsst.pipe.base import InputQuantizedConnection, OutputQuantizedConnection, PipelineTask, QuantumContext
+from lsst.pipe.base import (
+    InputQuantizedConnection,
+    InvalidQuantumError,
+    OutputQuantizedConnection,
+    PipelineTask,
+    QuantumContext,
+)
 from lsst.resources import ResourcePath
 from lsst.sphgeom import ConvexPolygon
 
-from .campaign import Plan
+from .campaign import Campaign, Plan
 from .cutout_formatter import CutoutStream
 from .errors import CorruptInputError, InternalError, UserError
 from .extract.patch_cut import NeighborImage, PatchCut
@@ -32,7 +38,7 @@ from .sphere import corners_of
 from .tables import NeighborInput
 from .target_table import sha256_of
 
-__all__ = ("ExtractCutoutsConfig", "ExtractCutoutsTask", "SourceImage")
+__all__ = ("CancelledError", "ExtractCutoutsConfig", "ExtractCutoutsTask", "SourceImage")
 
 T = TypeVar("T")
 
@@ -64,6 +70,13 @@ class SourceImage:
     """Identifier and file of what belongs to the image, by kind."""
 
 
+class CancelledError(InvalidQuantumError):
+    """The campaign was cancelled: the job ends, with all its quanta."""
+
+    EXIT_CODE = 2
+    """The status that BPS does not try again."""
+
+
 class ExtractCutoutsTask(PipelineTask):
     """Cuts all targets of a patch out of all its images."""
 
@@ -87,7 +100,15 @@ class ExtractCutoutsTask(PipelineTask):
             The images.
         outputRefs
             The cutout dataset.
+
+        Raises
+        ------
+        CancelledError
+            Raised if the campaign was cancelled.
         """
+        root = Path(ResourcePath(self.config.plan).ospath).parent
+        if Campaign(root).cancelled.exists():
+            raise CancelledError(f"Campaign {root} was cancelled.")
         data_id = butlerQC.quantum.dataId
         assert data_id is not None
         companions: dict[tuple[int, str], dict[str, tuple[str, ResourcePath]]] = {}

@@ -16,6 +16,9 @@ from .root import CAMPAIGN, cli
 
 __all__ = ("build_graph", "finish", "init_run", "run_quanta")
 
+NOT_AGAIN = 2
+"""Exit status of a job that BPS is not to try again (``retryUnlessExit``)."""
+
 
 @cli.command("build-graph")
 @CAMPAIGN
@@ -101,6 +104,13 @@ def finish(campaign: Path, processes: int | None) -> None:
 
 
 def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
+    from ..campaign import Campaign
+
+    # The Butler configuration, which lies in the campaign directory.
+    root = Path(arguments[0]).parent if arguments else Path()
+    if Campaign(root).cancelled.exists():
+        click.echo(f"bulkcutout: campaign {root} was cancelled.", err=True)
+        sys.exit(NOT_AGAIN)
     from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
 
     from ..zipfile_fault import mend_zipfile
