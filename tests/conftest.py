@@ -21,6 +21,8 @@ import pytest
 from coded_sky import coded_catalog, coded_repo, coded_request
 from tiny_sky import tiny_catalog, tiny_repo
 
+from lsst.dax.bulkcutout.watch.register import CAMPAIGNS_VARIABLE
+
 __all__ = ("coded_catalog", "coded_repo", "coded_request", "tiny_catalog", "tiny_repo")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
@@ -31,6 +33,15 @@ IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 hypothesis.settings.register_profile("here", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, print_blob=True)
 hypothesis.settings.load_profile("ci" if IN_CI else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def campaigns_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The register of campaigns: that of whoever tests is left alone."""
+    directory = tmp_path_factory.mktemp("state") / "campaigns"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CAMPAIGNS_VARIABLE, str(directory))
+        yield directory
 
 
 class Skip(NamedTuple):

@@ -92,6 +92,7 @@ LEVELS = {
     "quantum_output": 0,
     "request": 0,
     "tables": 0,
+    "watch.register": 0,
     "zipfile_fault": 0,
 }
 """Level of each module; a package stands for all that is in it but what has a

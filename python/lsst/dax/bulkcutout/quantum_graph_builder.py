@@ -36,6 +36,7 @@ from .quantum_outputs import keep_registered, read_outputs
 from .registered_outputs import RegisteredOutputs
 from .request import CutoutRequest
 from .target_table import sha256_of
+from .watch.register import note_campaign
 
 __all__ = ("PIPELINE", "TASK_LABEL", "CutoutQuantumGraphBuilder", "build_graph")
 
@@ -203,6 +204,8 @@ def build_graph(
     started = time.monotonic()
     request = request_of(campaign, request_file)
     claim_product_directory(Path(request.output), campaign)
+    # For those who came here by `bps submit`.
+    note_campaign(campaign)
     define_storage_class()
     with open_source(request.butler) as butler:
         write_campaign_butler(campaign, butler, request.butler)

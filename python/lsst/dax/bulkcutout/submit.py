@@ -17,6 +17,7 @@ from .campaign import Campaign, write_atomically
 from .errors import UserError, did_you_mean
 from .product_directory import claim_product_directory
 from .request import load_request
+from .watch.register import note_campaign
 
 __all__ = ("CONFIG_DIRECTORY", "find_campaign", "prepare", "site_names")
 
@@ -71,6 +72,7 @@ def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> 
     root.mkdir(parents=True, exist_ok=True)
     write_bps_config(campaign, site_config)
     write_atomically(campaign.request, request.to_yaml())
+    note_campaign(campaign, Path(site).stem)
     return campaign
 
 

@@ -4,7 +4,7 @@
 
 """How campaigns stand.
 
-`status` tells of one campaign.
+`status` tells of one campaign; `register` knows which campaigns there are.
 """
 
 from __future__ import annotations
