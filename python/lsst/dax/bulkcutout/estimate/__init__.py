@@ -4,7 +4,9 @@
 
 """What a request will give and cost, without carrying it out.
 
-`forecast` counts, with the constants of `cost`; `picture` shows where, by
+`forecast` leads; `working_out` counts, with the constants of `cost`, what a
+campaign that was planned will need, and `numbers` shows it; `picture` shows
+where, by
 the map of `sky_view` and the lines of `sky_grid`.
 """
 

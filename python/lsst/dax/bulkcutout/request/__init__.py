@@ -7,7 +7,7 @@
 `cutout_request` leads: it has all fields, and puts what is wrong with them
 into words.  The larger fields are modules: `catalog_part`, `companions`,
 `sizes`, `partition`.  `field_types` and `checks` are what they share, `file`
-reads a file.
+reads a file, `fields` says what is wrong with what it holds.
 """
 
 from __future__ import annotations

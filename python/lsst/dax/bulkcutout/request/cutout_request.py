@@ -15,13 +15,13 @@ import pydantic
 import yaml
 from pydantic import BeforeValidator
 
-from ..errors import UserError, did_you_mean
 from ..planes import BACKGROUND_NONE, BACKGROUND_STORED, DEFAULT_PLANES, PLANES
 from ..tables import in_band_order
 from .catalog_part import CatalogSpec
-from .checks import julian_year, quoted, repository, several, text, whole_number, yes_or_no
+from .checks import julian_year, repository, several, text, whole_number, yes_or_no
 from .companions import CompanionTypes
 from .field_types import DatasetTypeName, Label, Part, PathText
+from .fields import check_fields
 from .file import read_mapping
 from .partition import Partition
 from .sizes import SizeArcsec, SizeColumn, check_size, check_size_bins
@@ -84,41 +84,9 @@ def check_request(
     UserError
         Raised with one line for every field that is wrong.
     """
-    version = contents.get("schema_version", SCHEMA_VERSION)
-    # Before all else: fields of a later version would be called unknown.
-    if type(version) is int and version > SCHEMA_VERSION:
-        raise UserError(
-            f"{where} was written for a newer version of this software: its schema_version is {version}, "
-            f"and {SCHEMA_VERSION} is the newest that is known here. Update dax_bulkcutout."
-        )
-    try:
-        return CutoutRequest.model_validate(contents, context={"directory": directory or Path()})
-    except pydantic.ValidationError as error:
-        problems = [_explain(detail) for detail in error.errors(include_url=False)]
-    raise UserError("\n  ".join([f"{where} cannot be used:", *problems]))
-
-
-def _explain(problem: Any) -> str:
-    """Say in a line what is wrong with a field."""
-    *parents, name = problem["loc"] or ("request",)
-    model: Any = CutoutRequest
-    for parent in parents:
-        model = model.model_fields[parent].annotation
-    loc = ".".join(str(part) for part in problem["loc"]) or "the request"
-    value = quoted(problem["input"])
-    field = model.model_fields.get(name)
-    match problem["type"]:
-        case "missing":
-            return f"{loc} is missing: {field.description}"
-        case "extra_forbidden":
-            known = list(model.model_fields)
-            return f"{loc} is not a field{did_you_mean(name, known)}; known fields: {', '.join(known)}"
-        case "value_error":
-            return f"{loc} is {value}: {problem['ctx']['error']}"
-        case "model_type":
-            fields = ", ".join(field.annotation.model_fields)
-            return f"{loc} is {value}: must be a mapping with fields out of {fields}"
-    return f"{loc} is {value}: {problem['msg']}"
+    return check_fields(
+        CutoutRequest, contents, newest=SCHEMA_VERSION, where=where, directory=directory or Path()
+    )
 
 
 def _check_image_epoch(value: Any, info: pydantic.ValidationInfo) -> Any:

@@ -21,14 +21,16 @@ MAX_REQUEST_BYTES = 1_000_000
 """A request is a page of text; the catalog is a file of its own."""
 
 
-def read_mapping(path: Path) -> dict[str, Any]:
-    """Read a request file.
+def read_mapping(path: Path, what: str = "Request file") -> dict[str, Any]:
+    """Read a request file, or another one of this kind.
 
     Parameters
     ----------
     path
         YAML or JSON file, told by its suffix, or by its contents if it has
         another one.
+    what
+        What to call it in messages.
 
     Returns
     -------
@@ -45,26 +47,26 @@ def read_mapping(path: Path) -> dict[str, Any]:
         with path.open("rb") as stream:
             raw = stream.read(MAX_REQUEST_BYTES + 1)
     except OSError as error:
-        raise UserError(f"Request file {path} cannot be read: {error.strerror or error}.") from None
+        raise UserError(f"{what} {path} cannot be read: {error.strerror or error}.") from None
     if len(raw) > MAX_REQUEST_BYTES:
         raise UserError(
-            f"Request file {path} has more than {MAX_REQUEST_BYTES} bytes. Positions belong into a catalog "
-            "file that the request names in catalog.uri."
+            f"{what} {path} has more than {MAX_REQUEST_BYTES} bytes. Positions belong into a catalog file "
+            "that the request names in catalog.uri."
         )
     try:
         text = raw.decode("utf-8-sig")
         contents = _parse_json(text) if _is_json(path, text) else yaml.load(text, _RequestLoader)
     except UnicodeDecodeError as error:
-        raise UserError(f"Request file {path} is not text in UTF-8 (byte {error.start}).") from None
+        raise UserError(f"{what} {path} is not text in UTF-8 (byte {error.start}).") from None
     except yaml.YAMLError as error:
-        raise UserError(f"Request file {path} is not good YAML: {error}") from None
+        raise UserError(f"{what} {path} is not good YAML: {error}") from None
     except RecursionError:
-        raise UserError(f"Request file {path} is nested too deeply.") from None
+        raise UserError(f"{what} {path} is nested too deeply.") from None
     except ValueError as error:
-        raise UserError(f"Request file {path} cannot be read: {error}") from None
+        raise UserError(f"{what} {path} cannot be read: {error}") from None
     if not isinstance(contents, dict):
         found = "is empty" if contents is None else f"holds one {type(contents).__name__}"
-        raise UserError(f"Request file {path} {found}; it must hold fields with values, as in `size: 64`.")
+        raise UserError(f"{what} {path} {found}; it must hold fields with values, as in `size: 64`.")
     return contents
 
 
