@@ -86,6 +86,8 @@ LEVELS = {
     "errors": 0,
     "estimate.cost": 0,
     "estimate.numbers": 0,
+    "execution": 0,
+    "finish_note": 0,
     "frame_names": 0,
     "manifest": 0,
     "planes": 0,

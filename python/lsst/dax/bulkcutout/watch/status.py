@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 from ..campaign import Campaign
 from ..errors import UserError
-from ..finish import COMPLETE, PARTIAL
+from ..finish_note import read_note
 from ..manifest import Manifest, read_manifest
 from ..progress import Progress
 from ..quantum_outputs import read_outputs
@@ -74,14 +72,11 @@ def read_status(campaign: Campaign) -> CampaignStatus:
     manifest = _manifest(request.output)
     counts = dict(plan.refused) if manifest is None else manifest.counts
     state = "running"
-    finish: dict[str, Any] = {}
+    message = ""
     # A new attempt takes the note of the last one away.
-    if campaign.finish_log.exists():
-        finish = json.loads(campaign.finish_log.read_text())
-        state = {COMPLETE: "complete", PARTIAL: "partial"}.get(finish["status"], "failed")
-    return CampaignStatus(
-        state, len(outputs), done, plan.catalog_rows, counts, request.output, finish.get("message", "")
-    )
+    if (note := read_note(campaign.finish_log)) is not None:
+        state, message = note.state, note.message
+    return CampaignStatus(state, len(outputs), done, plan.catalog_rows, counts, request.output, message)
 
 
 def _manifest(directory: str) -> Manifest | None:
