@@ -388,13 +388,75 @@ def test_request_that_was_written_reads_back_the_same(
 
 def test_fingerprint_is_the_sha256_of_sorted_json_without_spaces() -> None:
     request = check_request(SMALLEST)
-    text = json.dumps(json.loads(request.to_json()), sort_keys=True, separators=(",", ":"))
+    fields = json.loads(request.to_json())
+    del fields["notify"]
+    text = json.dumps(fields, sort_keys=True, separators=(",", ":"))
     assert request.fingerprint() == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_fingerprint_tells_requests_apart() -> None:
     variants = [SMALLEST, changed(size=65), changed(output="elsewhere"), changed(**{"catalog.carry": ["a"]})]
     assert len({check_request(contents).fingerprint() for contents in variants}) == len(variants)
+
+
+GOOD_URLS = [
+    "http://localhost",
+    "https://server.example/hooks/bps/17?a=b&c=%20d",
+    "http://127.0.0.1:65535/",
+    "https://[2001:db8::1]:8443/hook",
+    "https://my_host.internal?x",
+]
+
+
+@pytest.mark.parametrize("url", GOOD_URLS)
+def test_whoever_is_to_be_told_changes_neither_the_product_nor_what_identifies_it(url: str) -> None:
+    """A campaign must not be cut again because a server has moved, and its
+    product is handed to people whom the address does not concern.
+    """
+    told = check_request(changed(notify={"url": url, "secret_file": "secret"}), directory=Path("/here"))
+    assert told.notify.url == url and told.notify.secret_file == "/here/secret"
+    assert told.fingerprint() == check_request(SMALLEST, directory=Path("/here")).fingerprint()
+    assert url not in json.dumps(told.of_product()) and "secret" not in json.dumps(told.of_product())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ftp://server.example/",
+        "file:///etc/passwd",
+        "server.example/hook",
+        "https://",
+        "https://user@server.example/",
+        "https://user:word@server.example/",
+        "https://server.example/#fragment",
+        "https://server.example:0/",
+        "https://server.example:65536/",
+        "https://server.example:/",
+        "https://server.example\\@other.example/",
+        "https://server.example/a b",
+        "https://server.example/\r\nX-Header: 1",
+        "https://server.example/\n",
+        "https://server.example/\x00",
+        "https://sérver.example/",
+        "https://[::1/",
+        " https://server.example/",
+        "https://server.example/" + 2000 * "a",
+        5,
+        "",
+        ["https://server.example/"],
+    ],
+)
+def test_address_that_a_callback_cannot_go_to_is_refused(url: Any) -> None:
+    with pytest.raises(UserError, match=r"notify\.url is .*: must be an address"):
+        check_request(changed(notify={"url": url, "secret_file": "secret"}))
+
+
+def test_address_and_secret_of_a_callback_belong_together() -> None:
+    for notify in ({"url": GOOD_URLS[0]}, {"secret_file": "secret"}):
+        with pytest.raises(UserError, match="belong together"):
+            check_request(changed(notify=notify))
+    with pytest.raises(UserError, match="not a URI"):
+        check_request(changed(notify={"url": GOOD_URLS[0], "secret_file": "s3://bucket/secret"}))
 
 
 def test_request_cannot_be_changed() -> None:

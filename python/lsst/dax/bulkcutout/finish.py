@@ -118,7 +118,7 @@ def _finish(
     repackager = stack.enter_context(contextlib.closing(Repackager(request, campaign, plan, outputs)))
     keys = {file.path: repackager.source_key(file) for file in files}
     earlier = EarlierProduct(directory)
-    if earlier.manifest is not None and earlier.is_made_from(request.model_dump(mode="json"), keys):
+    if earlier.manifest is not None and earlier.is_made_from(request.of_product(), keys):
         _LOG.info("The product is there already, from the same inputs.")
         return earlier.manifest
     earlier.invalidate()
@@ -139,7 +139,7 @@ def _finish(
     ]
     manifest = Manifest(
         request_id=request.request_id,
-        request=request.model_dump(mode="json"),
+        request=request.of_product(),
         bands=plan.bands,
         rows=plan.catalog_rows,
         counts=counts,

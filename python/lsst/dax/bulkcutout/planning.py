@@ -58,7 +58,11 @@ def request_of(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
     asked = load_request(request_file)
     if campaign.request.exists() and load_request(campaign.request) == asked:
         return asked
-    if campaign.graph_files():
+    # Who is told of the end may change at any time.
+    is_same = (
+        campaign.request.exists() and load_request(campaign.request).fingerprint() == asked.fingerprint()
+    )
+    if campaign.graph_files() and not is_same:
         raise UserError(
             f"Request file {request_file} is not what campaign {campaign.root} was planned for: `bulkcutout "
             "restart --request FILE` changes a campaign."

@@ -6,8 +6,8 @@
 
 `cutout_request` leads: it has all fields, and puts what is wrong with them
 into words.  The larger fields are modules: `catalog_part`, `companions`,
-`sizes`, `partition`.  `field_types` and `checks` are what they share, `file`
-reads a file, `fields` says what is wrong with what it holds.
+`sizes`, `partition`, `notify_part`.  `field_types` and `checks` are what they
+share, `file` reads a file, `fields` says what is wrong with what it holds.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ..planes import DEFAULT_PLANES, PLANES
 from .catalog_part import CatalogSpec, EpochColumn
 from .companions import CompanionTypes
 from .cutout_request import FORMATS, CutoutRequest, Labels, check_request, load_request
+from .notify_part import NotifySpec
 from .partition import PARTITIONS, Partition
 from .sizes import MAX_SIZE_PIXELS, SizeArcsec, SizeColumn
 
@@ -30,6 +31,7 @@ __all__ = (
     "CutoutRequest",
     "EpochColumn",
     "Labels",
+    "NotifySpec",
     "Partition",
     "SizeArcsec",
     "SizeColumn",

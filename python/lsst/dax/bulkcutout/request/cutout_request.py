@@ -23,6 +23,7 @@ from .companions import CompanionTypes
 from .field_types import DatasetTypeName, Label, Part, PathText
 from .fields import check_fields
 from .file import read_mapping
+from .notify_part import NotifySpec
 from .partition import Partition
 from .sizes import SizeArcsec, SizeColumn, check_size, check_size_bins
 
@@ -33,6 +34,9 @@ SCHEMA_VERSION = 1
 
 FORMATS = ("hdf5",)
 """File formats that a product can have."""
+
+_NOT_OF_PRODUCT = {"notify"}
+"""Fields that change nothing in a product, and are not published with it."""
 
 
 def load_request(path: str | Path) -> CutoutRequest:
@@ -221,15 +225,31 @@ class CutoutRequest(Part):
     labels: Labels = Labels()
     """Texts for the headers of the product: a mapping."""
 
+    notify: NotifySpec = NotifySpec()
+    """Who is told when the campaign is over: a mapping with url and
+    secret_file."""
+
+    def of_product(self) -> dict[str, Any]:
+        """Give what a product says of its request.
+
+        Returns
+        -------
+        fields
+            All fields as plain values, but for those that are nobody's
+            business who is handed the product.
+        """
+        return self.model_dump(mode="json", exclude=_NOT_OF_PRODUCT)
+
     def fingerprint(self) -> str:
         """Identify what is asked for.
 
         Returns
         -------
         sha256
-            Hexadecimal sha256 of the canonical JSON of the request.
+            Hexadecimal sha256 of the canonical JSON of what the product says
+            of the request: whoever is told of it, it is the same.
         """
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.of_product(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
     def to_json(self) -> str:

@@ -1,0 +1,14 @@
+# This file is part of dax_bulkcutout.
+# Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
+# SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
+
+"""A server is told that a campaign is over.
+
+`webhook` leads: it signs, and tells whether a callback is genuine; it needs
+the standard library alone, and is what a server imports.  `secret_file` reads
+and makes the files with the secrets.
+"""
+
+from __future__ import annotations
+
+__all__: tuple[str, ...] = ()
