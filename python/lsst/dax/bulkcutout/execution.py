@@ -24,6 +24,8 @@ def describe_execution(
     plan: Plan,
     outputs: Mapping[tuple[int, int], QuantumOutput],
     keys: Mapping[str, str],
+    *,
+    cancelled: Mapping[str, object] | None = None,
 ) -> dict[str, object]:
     """Describe how a product was made.
 
@@ -35,6 +37,8 @@ def describe_execution(
         State of its quanta.
     keys
         What each data file was made from, by its path.
+    cancelled
+        Who cancelled the campaign and when, if anybody did.
 
     Returns
     -------
@@ -56,6 +60,7 @@ def describe_execution(
         "warnings": list(plan.warnings),
         "inputs": {key: path for output in outputs.values() for key, path in sorted(output.inputs.items())},
         "sources": dict(keys),
+        **({} if cancelled is None else {"cancelled": dict(cancelled)}),
     }
 
 

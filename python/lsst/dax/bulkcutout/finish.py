@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
+import json
 import logging
 import shutil
 import time
@@ -19,16 +21,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import tables
-from .campaign import Campaign
+from .campaign import Campaign, Plan
 from .data_card.card import CARD_NAME, write_data_card
 from .errors import BulkCutoutError, InternalError, TransientError
 from .execution import describe_execution
-from .finish_note import COMPLETE, FAILED, OUR_FAULT, PARTIAL, TRY_AGAIN, FinishNote, write_note
+from .finish_note import COMPLETE, FAILED, OUR_FAULT, PARTIAL, TRY_AGAIN, FinishNote, State, write_note
 from .manifest import (
     STATUS_NAME,
     Manifest,
     ProductFile,
     describe_file,
+    file_sha256,
     write_checksums,
     write_manifest,
 )
@@ -95,10 +98,16 @@ def finish(
         status = OUR_FAULT if isinstance(error, InternalError) else FAILED
         write_note(campaign.finish_log, FinishNote("failed", status, message))
         raise
-    note = FinishNote("complete", COMPLETE) if manifest.complete else FinishNote("partial", PARTIAL)
+    note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
     write_note(campaign.finish_log, note)
     _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
     return note.status
+
+
+def _state(manifest: Manifest) -> State:
+    if manifest.complete:
+        return "complete"
+    return "cancelled" if "cancelled" in manifest.execution else "partial"
 
 
 def _finish(
@@ -116,37 +125,60 @@ def _finish(
     outputs = read_outputs(campaign)
     files = ProductFiles(request, plan, campaign)
     repackager = stack.enter_context(contextlib.closing(Repackager(request, campaign, plan, outputs)))
-    keys = {file.path: repackager.source_key(file) for file in files}
+    cancelled = _read_cancelled(campaign)
     earlier = EarlierProduct(directory)
-    if earlier.manifest is not None and earlier.is_made_from(request.of_product(), keys):
+    # After a cancel only what may stay has to be compared.
+    wanted = (file for file in files if cancelled is None or earlier.has(file))
+    keys = {file.path: repackager.source_key(file) for file in wanted}
+    keys[STATUS_NAME] = _status_key(campaign, plan)
+    asked = request.of_product()
+    if earlier.manifest is not None and earlier.is_made_from(asked, keys, cancelled):
         _LOG.info("The product is there already, from the same inputs.")
         return earlier.manifest
     earlier.invalidate()
     counter = _Progress(progress, plan.targets)
     found: dict[str, ProductFile | None] = {}
     for planned in files:
-        if (reused := earlier.reuse(planned, keys[planned.path])) is not None:
+        reused = earlier.reuse(planned, keys[planned.path]) if planned.path in keys else None
+        if reused is not None:
             found[planned.path] = reused
             counter.add(reused.rows or 0)
-    found |= _package(campaign, repackager, files, outputs, found, directory, counter, processes, lock)
-    data_files = [file for planned in files if (file := found[planned.path]) is not None]
+    if cancelled is None:
+        found |= _package(campaign, repackager, files, outputs, found, directory, counter, processes, lock)
+    data_files = [file for planned in files if (file := found.get(planned.path)) is not None]
     remove_sky_files(directory)
     earlier.remove_all_but({file.path for file in data_files})
-    counts, fallback = write_status_table(campaign, repackager, files, directory)
+    done = sum(output.done for output in outputs.values())
+    put_off = (
+        f"The campaign was cancelled when {done} of {len(outputs)} patches had been cut; restart it, and "
+        "only the rest is cut."
+    )
+    answers = (
+        rows
+        for planned in files
+        for rows in repackager.statuses(planned, put_off="" if planned.path in found else put_off)
+    )
+    counts, fallback = write_status_table(campaign, answers, directory)
     tables_of_rows = [
         describe_file(directory, STATUS_NAME, rows=plan.catalog_rows),
         *write_sky_files(request, directory, campaign.scratch, data_files, plan.catalog_rows),
     ]
     manifest = Manifest(
         request_id=request.request_id,
-        request=request.of_product(),
+        request=asked,
         bands=plan.bands,
         rows=plan.catalog_rows,
         counts=counts,
         fallback=fallback,
         complete=not counts.get(tables.NOT_PROCESSED),
         files=(*data_files, *tables_of_rows),
-        execution=describe_execution(campaign, plan, outputs, keys),
+        execution=describe_execution(
+            campaign,
+            plan,
+            outputs,
+            {path: keys[path] for path in (*found, STATUS_NAME)},
+            cancelled=cancelled,
+        ),
     )
     manifest.check()
     _check_rows(manifest, data_files)
@@ -155,6 +187,25 @@ def _finish(
     write_checksums(directory, manifest.files)
     write_manifest(directory, manifest)
     return manifest
+
+
+def _status_key(campaign: Campaign, plan: Plan) -> str:
+    """Identify the rows: of a catalog that has got more of them, all the new
+    ones may have been refused, and no data file says so.
+    """
+    return hashlib.sha256(f"{plan.model_dump_json()} {file_sha256(campaign.refused)}".encode()).hexdigest()
+
+
+def _read_cancelled(campaign: Campaign) -> dict[str, object] | None:
+    """Who cancelled the campaign, and when; `None` if nobody did."""
+    try:
+        marker = json.loads(campaign.cancelled.read_text())
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        # It is there, and that is what counts.
+        marker = {}
+    return marker if isinstance(marker, dict) else {}
 
 
 def _package(

@@ -42,7 +42,12 @@ class EarlierProduct:
         with contextlib.suppress(UserError, CorruptInputError):
             self.manifest = read_manifest(directory)
 
-    def is_made_from(self, request: Mapping[str, object], keys: Mapping[str, str]) -> bool:
+    def is_made_from(
+        self,
+        request: Mapping[str, object],
+        keys: Mapping[str, str],
+        cancelled: Mapping[str, object] | None = None,
+    ) -> bool:
         """Tell whether the whole product is there and would come out the same.
 
         Parameters
@@ -51,6 +56,9 @@ class EarlierProduct:
             The request, as a manifest has it.
         keys
             What each data file is made from, by its path.
+        cancelled
+            Who cancelled the campaign, if anybody did; a product that is
+            complete all the same stays what it is.
 
         Returns
         -------
@@ -60,9 +68,25 @@ class EarlierProduct:
         return (
             self.manifest is not None
             and self._sources == keys
+            and (self.manifest.complete or self.manifest.execution.get("cancelled") == cancelled)
             and all(self._is_intact(file) for file in self.manifest.files)
             and self.manifest.request == request
         )
+
+    def has(self, planned: ProductFilePlan) -> bool:
+        """Tell whether there is a data file that may come out the same.
+
+        Parameters
+        ----------
+        planned
+            What is to go into it.
+
+        Returns
+        -------
+        known
+            Whether the manifest knows what it was made from.
+        """
+        return planned.path in self._sources
 
     def invalidate(self) -> None:
         """Take away what says that the directory holds a complete set.

@@ -54,6 +54,11 @@ class Piece:
     stop: int
     """Target after the last."""
 
+    @property
+    def place(self) -> str:
+        """The patch, for people."""
+        return f"tract {self.tract}, patch {self.patch}"
+
 
 @dataclasses.dataclass(frozen=True)
 class ProductFilePlan:

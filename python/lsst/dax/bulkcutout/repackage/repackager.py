@@ -34,7 +34,7 @@ from ..quantum_output import QuantumOutput
 from ..request import CutoutRequest
 from .piece_rows import Part, PieceRows
 from .product_files import Piece, ProductFilePlan
-from .row_answers import answer_rows, status_rows
+from .row_answers import answer_rows, not_processed, status_rows
 
 __all__ = ("Repackager",)
 
@@ -77,23 +77,6 @@ class Repackager:
         self._healpix_order = tables.HEALPIX_ORDER if order is None else order
         self._rows = PieceRows(campaign, self._tracts, order)
         self._datasets: collections.OrderedDict[tuple[int, int], CutoutDataset] = collections.OrderedDict()
-        mask_tables = []
-        psf_shapes = []
-        extra_planes = []
-        for output in outputs.values():
-            if output.path is not None:
-                with CutoutDataset(output.path) as dataset:
-                    mask_tables.append(dataset.mask_planes)
-                    psf_shapes.append(dataset.psf_shape)
-                    extra_planes.append(dataset.extra_planes)
-        self._n_noise = max((len(names.get("noise", ())) for names in extra_planes), default=0)
-        self._fractions = tuple(
-            sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
-        )
-        self._mask_planes = merge_mask_planes(list(dict.fromkeys(mask_tables)))
-        # One pixel stands for no PSF at all.
-        shapes = [shape for shape in psf_shapes if shape is not None and shape != (1, 1)]
-        self._psf_shape = (max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None
 
     def source_key(self, file: ProductFilePlan) -> str:
         """Identify all that the contents of a file depend on.
@@ -117,20 +100,22 @@ class Repackager:
             "healpix": file.healpix,
             "pieces": [dataclasses.astuple(piece) for piece in file.pieces],
             "sources": [source.dataset_id if source and source.done else "" for source in sources],
-            "mask_planes": [dataclasses.astuple(plane) for plane in self._mask_planes],
-            "psf_shape": self._psf_shape,
-            "extra_planes": [self._n_noise, self._fractions],
+            "mask_planes": [dataclasses.astuple(plane) for plane in self._shared.mask_planes],
+            "psf_shape": self._shared.psf_shape,
+            "extra_planes": [self._shared.n_noise, self._shared.mask_fractions],
             "writer": WRITER_VERSION,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
-    def statuses(self, file: ProductFilePlan) -> Iterator[pa.RecordBatch]:
+    def statuses(self, file: ProductFilePlan, *, put_off: str = "") -> Iterator[pa.RecordBatch]:
         """What becomes of each target of a file.
 
         Parameters
         ----------
         file
             The file.
+        put_off
+            Why the file is not written now, if it is not.
 
         Yields
         ------
@@ -139,9 +124,13 @@ class Repackager:
         """
         index = 0
         for piece in file.pieces:
-            source = self._open(piece)
+            source = None if put_off else self._open(piece)
+            reason = put_off or f"The job for {piece.place} did not finish; restart the campaign."
             for rows, part in self._rows.read(file, piece):
-                answer = answer_rows(source, file, piece, part, rows, self._plan.bands)
+                if source is None:
+                    answer = not_processed(rows.num_rows, reason)
+                else:
+                    answer = answer_rows(source, file, piece, part, self._plan.bands)
                 n = int(answer.delivered.sum())
                 yield status_rows(rows, file, answer, index)
                 index += n
@@ -237,6 +226,29 @@ class Repackager:
             self._datasets.popitem(last=False)[1].close()
         return self._datasets[place]
 
+    @functools.cached_property
+    def _shared(self) -> _Shared:
+        """Found when first needed: every cutout dataset is opened."""
+        mask_tables = []
+        psf_shapes = []
+        extra_planes = []
+        for output in self._outputs.values():
+            if output.path is not None:
+                with CutoutDataset(output.path) as dataset:
+                    mask_tables.append(dataset.mask_planes)
+                    psf_shapes.append(dataset.psf_shape)
+                    extra_planes.append(dataset.extra_planes)
+        # One pixel stands for no PSF at all.
+        shapes = [shape for shape in psf_shapes if shape is not None and shape != (1, 1)]
+        return _Shared(
+            mask_planes=merge_mask_planes(list(dict.fromkeys(mask_tables))),
+            psf_shape=(max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None,
+            n_noise=max((len(names.get("noise", ())) for names in extra_planes), default=0),
+            mask_fractions=tuple(
+                sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
+            ),
+        )
+
     def _block_rows(self, layout: ProductLayout) -> int:
         planes = max(1, layout.n_noise, len(layout.mask_fractions))
         return max(1, BLOCK_BYTES // (4 * len(layout.bands) * planes * layout.size**2))
@@ -248,12 +260,12 @@ class Repackager:
             size=file.size,
             bands=self._plan.bands,
             planes=request.planes,
-            psf_shape=self._psf_shape,
-            mask_planes=self._mask_planes,
+            psf_shape=self._shared.psf_shape,
+            mask_planes=self._shared.mask_planes,
             id_type=schema.field("target_id").type,
             carried=tables.carried_fields(schema),
-            n_noise=self._n_noise,
-            mask_fractions=self._fractions,
+            n_noise=self._shared.n_noise,
+            mask_fractions=self._shared.mask_fractions,
             background=request.background,
             dataset_type=request.dataset_type,
             skymap=self._plan.skymap,
@@ -314,7 +326,7 @@ class Repackager:
             if path in layout.columns:
                 columns[path] = read(plane)
         if "images/mask" in layout.columns:
-            columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._mask_planes)
+            columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._shared.mask_planes)
         for kind, names in (
             ("noise", tuple(map(str, range(layout.n_noise)))),
             ("mask_fraction", layout.mask_fractions),
@@ -324,6 +336,16 @@ class Repackager:
         if layout.psf_shape is not None and "images/psf" in layout.columns:
             columns["images/psf"] = _pad_kernels(read("psf"), layout.psf_shape)
         return columns
+
+
+@dataclasses.dataclass(frozen=True)
+class _Shared:
+    """What all files of a product have in common, whatever they hold."""
+
+    mask_planes: tuple[tables.MaskPlane, ...]
+    psf_shape: tuple[int, int] | None
+    n_noise: int
+    mask_fractions: tuple[str, ...]
 
 
 def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, name: str) -> np.ndarray:

@@ -18,7 +18,7 @@ from ..cutout_dataset import CutoutDataset
 from .piece_rows import Part
 from .product_files import Piece, ProductFilePlan
 
-__all__ = ("RowAnswers", "answer_rows", "status_rows")
+__all__ = ("RowAnswers", "answer_rows", "not_processed", "status_rows")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,27 +42,20 @@ class RowAnswers:
 
 
 def answer_rows(
-    source: CutoutDataset | None,
-    file: ProductFilePlan,
-    piece: Piece,
-    part: Part,
-    rows: pa.RecordBatch,
-    bands: Sequence[str],
+    source: CutoutDataset, file: ProductFilePlan, piece: Piece, part: Part, bands: Sequence[str]
 ) -> RowAnswers:
     """Find out what becomes of some targets.
 
     Parameters
     ----------
     source
-        Cutout dataset of the patch; `None` if its quantum did not finish.
+        Cutout dataset of the patch.
     file
         File that the targets would go to.
     piece
         The piece of it that they are in.
     part
         Places of the targets among those of the patch and size.
-    rows
-        The targets.
     bands
         Band axis.
 
@@ -71,29 +64,19 @@ def answer_rows(
     answers
         One for each target.
     """
-    n = rows.num_rows
-    place = f"tract {piece.tract}, patch {piece.patch}"
-    if source is None:
-        return RowAnswers(
-            status=[tables.NOT_PROCESSED] * n,
-            reason=[f"The job for {place} did not finish; restart the campaign."] * n,
-            delivered=np.zeros(n, dtype=bool),
-            valid_fraction=np.full(n, np.nan),
-            bands=[""] * n,
-        )
     band_status = source.read(file.size, "band_status", part)
     good = band_status == tables.BAND_OK
     delivered = good.any(axis=1)
     failed = ~delivered & (band_status == tables.BAND_READ_FAILED).any(axis=1)
     kind = np.where(delivered, 0, np.where(failed, 1, 2))
-    lost = f"The images of {place} are damaged at this position"
+    lost = f"The images of {piece.place} are damaged at this position"
     if source.unusable:
         lost += f", or cannot be used: {' '.join(source.unusable)}".removesuffix(".")
     names = (tables.DELIVERED, tables.READ_FAILED, tables.NO_DATA)
     reasons = (
         None,
         f"{lost}.",
-        f"No pixel of the cutout has data in the images of {place}.",
+        f"No pixel of the cutout has data in the images of {piece.place}.",
     )
     # There are few sets of bands, whatever the number of rows.
     sets, members = np.unique(good, axis=0, return_inverse=True)
@@ -105,6 +88,30 @@ def answer_rows(
         delivered=delivered,
         valid_fraction=best,
         bands=[joined[m] for m in members.reshape(-1).tolist()],
+    )
+
+
+def not_processed(n: int, reason: str) -> RowAnswers:
+    """Say of targets that nothing was done for them.
+
+    Parameters
+    ----------
+    n
+        Number of targets.
+    reason
+        A sentence that says why.
+
+    Returns
+    -------
+    answers
+        One for each target.
+    """
+    return RowAnswers(
+        status=[tables.NOT_PROCESSED] * n,
+        reason=[reason] * n,
+        delivered=np.zeros(n, dtype=bool),
+        valid_fraction=np.full(n, np.nan),
+        bands=[""] * n,
     )
 
 

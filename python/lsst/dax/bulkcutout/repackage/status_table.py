@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,8 +22,6 @@ from ..campaign import Campaign
 from ..errors import TransientError
 from ..manifest import STATUS_NAME
 from ..spool import Spool
-from .product_files import ProductFilePlan
-from .repackager import Repackager
 
 __all__ = ("write_status_table",)
 
@@ -30,7 +30,7 @@ ROWS_PER_GROUP = 1_000_000
 
 
 def write_status_table(
-    campaign: Campaign, repackager: Repackager, files: Iterable[ProductFilePlan], directory: Path
+    campaign: Campaign, answers: Iterable[pa.RecordBatch], directory: Path
 ) -> tuple[dict[str, int], int]:
     """Write the table.
 
@@ -38,10 +38,9 @@ def write_status_table(
     ----------
     campaign
         The campaign.
-    repackager
-        Knows what becomes of each target.
-    files
-        The data files that the product may have.
+    answers
+        Rows of `tables.status_schema` for all targets, in any order; they are
+        taken once.
     directory
         Directory of the product.
 
@@ -67,7 +66,7 @@ def write_status_table(
     fallback = 0
     temporary = directory / f".{STATUS_NAME}"
     try:
-        for batch in _all_rows(refused, schema, carried, repackager, files):
+        for batch in itertools.chain(_refused_rows(refused, schema, carried), answers):
             for each in batch.column("status").value_counts():
                 counts[each["values"].as_py()] += each["counts"].as_py()
             delivered = pc.equal(batch.column("status"), tables.DELIVERED)
@@ -77,6 +76,9 @@ def write_status_table(
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
             for group in spool.groups():
                 writer.write_table(pa.Table.from_batches(spool.read(group)).sort_by("row"))
+        with temporary.open("rb") as stream:
+            # Some disks say only now that they are full.
+            os.fsync(stream.fileno())
         temporary.replace(directory / STATUS_NAME)
     except OSError as error:
         raise TransientError(f"Cannot write {STATUS_NAME}: {error}") from error
@@ -87,12 +89,8 @@ def write_status_table(
     return dict(sorted(counts.items())), fallback
 
 
-def _all_rows(
-    refused: pq.ParquetFile,
-    schema: pa.Schema,
-    carried: Iterable[pa.Field],
-    repackager: Repackager,
-    files: Iterable[ProductFilePlan],
+def _refused_rows(
+    refused: pq.ParquetFile, schema: pa.Schema, carried: Iterable[pa.Field]
 ) -> Iterator[pa.RecordBatch]:
     originals = {
         name: tables.CARRIED_PREFIX + field.name
@@ -111,5 +109,3 @@ def _all_rows(
             else:
                 columns.append(pa.nulls(batch.num_rows, field.type))
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
-    for file in files:
-        yield from repackager.statuses(file)
