@@ -99,6 +99,7 @@ LEVELS = {
     "progress": 0,
     "quantum_output": 0,
     "request": 0,
+    "supervisor": 0,
     "tables": 0,
     "watch.register": 0,
     "zipfile_fault": 0,
