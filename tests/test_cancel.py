@@ -6,16 +6,34 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+import yaml
+from tiny_sky import SIZE
 
-from lsst.dax.bulkcutout.campaign import Campaign
+from lsst.dax.bulkcutout.campaign import Campaign, Plan, write_atomically
 from lsst.dax.bulkcutout.cli import main
+from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.manifest import read_manifest
+from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
+from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
 from lsst.dax.bulkcutout.tests import SkyRepository
-from lsst.dax.bulkcutout.tests.campaigns import init_and_run, write_request
+from lsst.dax.bulkcutout.tests.campaigns import prepare_here, run_graph, run_here, write_request
+
+
+def digests(directory: Path) -> dict[str, str]:
+    return {
+        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(directory.glob("size=*/*"))
+    }
 
 
 @pytest.mark.parametrize("command", ["init-run", "run-quanta"])
@@ -35,12 +53,104 @@ def test_job_that_has_begun_ends_before_its_next_patch(
     tmp_path: Path, coded_repo: SkyRepository, coded_catalog: Path
 ) -> None:
     """The marker is there when the task begins, not when the job did."""
-    request = write_request(tmp_path, coded_repo, coded_catalog)
-    campaign = Campaign(tmp_path / "campaign")
-    campaign.root.mkdir()
+    campaign = prepare_here(write_request(tmp_path, coded_repo, coded_catalog))
+    graph = tmp_path / "graph.qg"
+    build_graph(campaign, graph, output_run="u/test/run", request_file=tmp_path / "request.json")
     campaign.cancelled.write_text("{}")
     with pytest.raises(SystemExit) as stop:
-        init_and_run(request)
+        run_graph(campaign, graph)
     assert stop.value.code == 2
     outputs = read_outputs(campaign)
     assert len(outputs) == 4 and not any(output.done for output in outputs.values())
+
+
+def test_cancelled_campaign_gets_no_graph(
+    tmp_path: Path, coded_repo: SkyRepository, coded_catalog: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither with a marker that is there, nor with one that comes while the
+    graph is built: nothing is submitted then.
+    """
+    request = write_request(tmp_path, coded_repo, coded_catalog)
+    campaign = prepare_here(request)
+    build = functools.partial(
+        build_graph, campaign, tmp_path / "graph.qg", output_run="u/test/run", request_file=request
+    )
+
+    def write_plan(self: Campaign, plan: Plan) -> None:
+        write_atomically(self.plan, plan.model_dump_json())
+        self.cancelled.write_text("{}")
+
+    monkeypatch.setattr(Campaign, "write_plan", write_plan)
+    for _ in range(2):
+        with pytest.raises(UserError, match="was cancelled: `bulkcutout restart` goes on"):
+            build()
+        assert not (tmp_path / "graph.qg").exists() and not campaign.graph_files()
+
+
+WAIT = (
+    f"{sys.executable} -m lsst.dax.bulkcutout.tests.campaigns wait-while after_cutouts {{marker}} run-quanta "
+    "{{butlerConfig}} {{fileDistributionEndPoint}}{{qgraphFile}} --qgraph-node-id {{qgraphNodeId}} "
+    "{{extraRunQuantumOptions}}"
+)
+
+
+def start(*arguments: str | Path) -> subprocess.Popen[str]:
+    program = Path(sys.executable).with_name("bulkcutout")
+    return subprocess.Popen(
+        [program, *map(str, arguments)], text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def bulkcutout(*arguments: str | Path, status: int = 0) -> str:
+    process = start(*arguments)
+    said, _ = process.communicate()
+    assert process.returncode == status, said
+    return said
+
+
+def wait_for(path: Path, process: subprocess.Popen[str]) -> None:
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+
+
+def test_parsl_drains_and_restart_goes_on(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """The patch that a job is at gets done, and no other; whoever comes in
+    the meantime is told.
+    """
+    undisturbed = tmp_path / "undisturbed"
+    run_here(write_request(undisturbed, tiny_repo, tiny_catalog, size=SIZE))
+    marker = tmp_path / "hold"
+    marker.touch()
+    site = tmp_path / "site.yaml"
+    config = {
+        "includeConfigs": [str(CONFIG_DIRECTORY / "sites" / "local.yaml")],
+        "runQuantumCommand": WAIT.format(marker=marker),
+        "site": {"local": {"cores": 1}},
+    }
+    site.write_text(yaml.safe_dump(config))
+    request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
+    campaign = Campaign(tmp_path / "out.campaign")
+    running = start("submit", request, "--site", site)
+    wait_for(tmp_path / "hold.reached", running)
+    said = bulkcutout("restart", campaign.root, status=1)
+    assert f"in the hands of process {running.pid} on " in said
+    cancelling = start("cancel", campaign.root)
+    wait_for(campaign.cancelled, cancelling)
+    assert json.loads(campaign.cancelled.read_text()).keys() == {"time", "by"}
+    marker.unlink()
+    said, _ = cancelling.communicate()
+    assert cancelling.returncode == 0 and "is cancelled; `bulkcutout restart` goes on" in said
+    running.communicate()
+    assert sum(output.done for output in read_outputs(campaign).values()) == 1
+    manifest = read_manifest(tmp_path / "out")
+    assert manifest.counts == {"not_processed": 18}
+    assert json.loads(campaign.finish_log.read_text())["state"] == "cancelled"
+    assert "is cancelled" in bulkcutout("cancel", campaign.root)
+    assert "complete: 3 of 3 quanta done" in bulkcutout("restart", campaign.root)
+    assert not campaign.cancelled.exists()
+    assert digests(tmp_path / "out") == digests(undisturbed / "out")
+    assert "there is nothing to cancel" in bulkcutout("cancel", campaign.root)
+    assert not campaign.cancelled.exists()

@@ -156,6 +156,11 @@ class Campaign:
         return self.root / "scratch"
 
     @property
+    def run_lock(self) -> Path:
+        """Locked by the process that submits, or that Parsl runs in."""
+        return self.root / "run.lock"
+
+    @property
     def finish_log(self) -> Path:
         """Outcome of the last ``bulkcutout finish`` (JSON)."""
         return self.root / "finish.json"

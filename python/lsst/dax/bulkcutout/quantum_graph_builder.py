@@ -202,6 +202,7 @@ def build_graph(
         Raised if request, catalog or repository are not fit for it.
     """
     started = time.monotonic()
+    _refuse_cancelled(campaign)
     request = request_of(campaign, request_file)
     claim_product_directory(Path(request.output), campaign)
     # For those who came here by `bps submit`.
@@ -251,6 +252,7 @@ def build_graph(
                 f"All quanta of campaign {campaign.root} have finished: `bulkcutout finish {campaign.root}` "
                 "packages them."
             )
+        _refuse_cancelled(campaign)
         components.write(graph)
     campaign.finish_log.unlink(missing_ok=True)
     # A copy under the campaign's own names: finish reads all attempts.
@@ -266,6 +268,11 @@ def build_graph(
         time.monotonic() - started,
     )
     return plan
+
+
+def _refuse_cancelled(campaign: Campaign) -> None:
+    if campaign.cancelled.exists():
+        raise UserError(f"Campaign {campaign.root} was cancelled: `bulkcutout restart` goes on with it.")
 
 
 def _pipeline(

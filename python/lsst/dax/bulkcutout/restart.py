@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from .bps.cancel import queued_runs
 from .bps.run import restart_bps, run_bps
 from .campaign import Campaign
+from .errors import UserError
 from .finish import finish
 from .quantum_outputs import read_outputs
 from .repackage.packagers import available_cores
+from .retry_rows import patches_to_retry
+from .run_lock import hold_run
 from .top_up import top_up
 
 __all__ = ("restart",)
@@ -21,7 +25,7 @@ __all__ = ("restart",)
 _LOG = logging.getLogger(__name__)
 
 
-def restart(campaign: Campaign, request_file: Path | None = None) -> None:
+def restart(campaign: Campaign, request_file: Path | None = None, *, retry_rows: str | None = None) -> None:
     """Do what a campaign has not done yet.
 
     Parameters
@@ -30,11 +34,15 @@ def restart(campaign: Campaign, request_file: Path | None = None) -> None:
         A campaign that was submitted; nothing of it may be running.
     request_file
         The request with more rows or bands; `None` if it has not changed.
+    retry_rows
+        Rows that may have another answer now, in the words of `.retry_rows`;
+        their patches are cut again.
 
     Raises
     ------
     UserError
-        Raised if the campaign was never planned.
+        Raised if something of it runs, it was never planned, or there are no
+        such rows.
 
     Notes
     -----
@@ -42,26 +50,46 @@ def restart(campaign: Campaign, request_file: Path | None = None) -> None:
     DAG that came to its end) a new graph with the unfinished quanta is
     submitted; `finish` merges what all attempts have left.
     """
-    if request_file is not None:
-        if top_up(campaign, request_file):
-            run_bps(campaign)
-        else:
-            finish(campaign, processes=available_cores())
-        return
-    outputs = read_outputs(campaign)
-    unfinished = [place for place, output in outputs.items() if not output.done]
-    if outputs and not unfinished:
+    with hold_run(campaign):
+        if runs := queued_runs(campaign):
+            raise UserError(
+                f"Campaign {campaign.root} has {', '.join(runs)} in the queue: wait for it, or "
+                "`bulkcutout cancel`."
+            )
+        if request_file is not None or retry_rows is not None:
+            again = patches_to_retry(campaign, retry_rows) if retry_rows is not None else ()
+            top_up(campaign, request_file, again=again)
+        # What runs from here on is not to see the marker.
+        campaign.cancelled.unlink(missing_ok=True)
+        _go_on(campaign)
+
+
+def _go_on(campaign: Campaign) -> None:
+    directory = _with_rescue_dag(campaign)
+    if directory is not None and restart_bps(campaign, directory):
+        _LOG.info("Going on with the rescue DAG in %s.", directory)
+    elif _all_is_cut(campaign):
         # Nothing is left for BPS, which has no use for a graph without quanta.
         _LOG.info("All quanta are done; packaging here.")
         finish(campaign, processes=available_cores())
-    elif (directory := _with_rescue_dag(campaign)) is not None:
-        _LOG.info("Going on with the rescue DAG in %s.", directory)
-        restart_bps(campaign, directory)
     else:
         run_bps(campaign)
 
 
 def _with_rescue_dag(campaign: Campaign) -> Path | None:
-    """The submit directory of the last attempt, if it has a rescue DAG."""
+    """The submit directory of the last attempt, if it has a rescue DAG for
+    the campaign's plan.
+    """
     attempts = sorted(path for path in campaign.submit.glob("*") if (path / "bps.yaml").exists())
-    return attempts[-1] if attempts and any(attempts[-1].glob("*.dag.rescue*")) else None
+    # A new plan has no graph yet.
+    if not attempts or not campaign.graph_files():
+        return None
+    return attempts[-1] if any(attempts[-1].glob("*.dag.rescue*")) else None
+
+
+def _all_is_cut(campaign: Campaign) -> bool:
+    if not campaign.plan.exists():
+        return False
+    # The graphs alone do not tell: a new plan has none yet.
+    patches = sum(tract.patches for tract in campaign.read_plan().tracts)
+    return sum(output.done for output in read_outputs(campaign).values()) == patches

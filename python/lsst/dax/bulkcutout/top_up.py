@@ -2,11 +2,14 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""A campaign gets more rows or bands: only what is missing is cut."""
+"""A campaign gets more rows or bands, or tries some again: only what is
+missing is cut.
+"""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from pathlib import Path
 
 from .campaign import Campaign, write_atomically
@@ -23,7 +26,9 @@ __all__ = ("top_up",)
 _LOG = logging.getLogger(__name__)
 
 
-def top_up(campaign: Campaign, request_file: Path) -> int:
+def top_up(
+    campaign: Campaign, request_file: Path | None = None, *, again: Collection[tuple[int, int]] = ()
+) -> int:
     """Plan a campaign anew, and keep what still fits.
 
     Parameters
@@ -34,7 +39,10 @@ def top_up(campaign: Campaign, request_file: Path) -> int:
         The request as it is now.  Its catalog may have more rows, it may name
         more bands; whatever has changed, a patch is cut again only if its
         targets, images, bands, planes or background are no longer those of
-        its cutouts.
+        its cutouts.  If `None`, it has not changed; its catalog, and the
+        images in the repository, may have.
+    again
+        Patches (tract, patch) that are cut again in any case.
 
     Returns
     -------
@@ -46,7 +54,8 @@ def top_up(campaign: Campaign, request_file: Path) -> int:
     UserError
         Raised if the request is for another product, or not fit.
     """
-    request, before = load_request(request_file), load_request(campaign.request)
+    before = load_request(campaign.request)
+    request = before if request_file is None else load_request(request_file)
     if (request.request_id, request.output) != (before.request_id, before.output):
         raise UserError(
             f"Request file {request_file} has request_id {request.request_id!r} and output "
@@ -64,8 +73,10 @@ def top_up(campaign: Campaign, request_file: Path) -> int:
         registered = RegisteredOutputs(butler, campaign, plan, request)
         kept = []
         for patch in coverage:
-            output = outputs.get((patch.tract, patch.patch))
-            if output is not None and output.path is not None and registered.fits(output.path, patch):
+            output = outputs.get(place := (patch.tract, patch.patch))
+            if place in again or output is None or output.path is None:
+                continue
+            if registered.fits(output.path, patch):
                 kept.append(output)
     campaign.registered.unlink(missing_ok=True)
     keep_registered(campaign, kept)

@@ -20,6 +20,9 @@ from lsst.ctrl.bps import BpsConfig
 from lsst.ctrl.bps.parsl import ParslJob, SiteConfig
 from lsst.ctrl.bps.parsl.configuration import get_bps_config_value
 
+from ..campaign import Campaign
+from ..run_lock import hold_run_for_good
+
 __all__ = ("ThisMachine",)
 
 
@@ -41,6 +44,9 @@ class ThisMachine(SiteConfig):  # type: ignore[misc]  # no types in BPS
     """
 
     def __init__(self, config: BpsConfig) -> None:
+        # `bps submit` is to be known to run the campaign, too.
+        root = get_bps_config_value(config, "campaignDir", str, required=True)
+        hold_run_for_good(Campaign(Path(root)))
         # Threads take no requests for resources.
         super().__init__(config, resource_list=[])
 

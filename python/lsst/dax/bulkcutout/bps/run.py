@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..campaign import Campaign
 from ..errors import BulkCutoutError, InternalError, TransientError, UserError
+from ..run_lock import hold_run
 from ..zipfile_fault import mend_zipfile
 
 __all__ = ("restart_bps", "run_bps")
@@ -51,9 +52,9 @@ def run_bps(campaign: Campaign) -> None:
             f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that "
             "file again, and only what has not finished is done."
         )
-    campaign.finish_log.unlink(missing_ok=True)
     try:
-        with mend_zipfile():
+        with hold_run(campaign), mend_zipfile():
+            campaign.finish_log.unlink(missing_ok=True)
             submit_driver(str(campaign.bps_config))
     except BpsSubprocessError as error:
         raise _build_error(campaign, error.errno) from error
@@ -64,7 +65,7 @@ def run_bps(campaign: Campaign) -> None:
             raise
 
 
-def restart_bps(campaign: Campaign, directory: Path) -> None:
+def restart_bps(campaign: Campaign, directory: Path) -> bool:
     """Go on with a run of HTCondor that has a rescue DAG.
 
     Parameters
@@ -74,18 +75,21 @@ def restart_bps(campaign: Campaign, directory: Path) -> None:
     directory
         The run's submit directory.
 
-    Raises
-    ------
-    TransientError
-        Raised if the workflow system does not take it.
+    Returns
+    -------
+    restarted
+        Whether BPS has taken it up; else a new run is needed.
     """
     from lsst.ctrl.bps.restart import restart
 
-    campaign.finish_log.unlink(missing_ok=True)
-    run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
+    with hold_run(campaign):
+        campaign.finish_log.unlink(missing_ok=True)
+        run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
     if run_id is None:
-        raise TransientError(f"HTCondor did not take up the run in {directory} again: {message}")
-    _LOG.info("Run %s goes on.", run_id)
+        _LOG.warning("The run in %s is not taken up again: %s", directory, message)
+    else:
+        _LOG.info("Run %s goes on.", run_id)
+    return run_id is not None
 
 
 def _build_error(campaign: Campaign, status: int) -> BulkCutoutError:

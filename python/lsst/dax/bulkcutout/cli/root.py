@@ -26,7 +26,8 @@ def cli(verbose: bool) -> None:
     """Cut images for all positions of a catalog out of a Butler repository.
 
     `estimate` tells what a request costs; `submit` runs it; `status` tells
-    how far it is; `restart` goes on with a campaign that has stopped.
+    how far it is; `cancel` ends it; `restart` goes on with one that has
+    stopped.
     `verify` and `preview` look at a product.  The other commands are what
     BPS runs in between.  Each has a --help of its own.
     """

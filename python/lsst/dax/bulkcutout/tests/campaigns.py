@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Callable, Collection
 from pathlib import Path
@@ -275,18 +276,26 @@ def _fail_while(marker: Path) -> None:
         _raise()
 
 
+def _wait_while(marker: Path) -> None:
+    """Wait as long as a marker exists; a file beside it tells of that."""
+    while marker.exists():
+        marker.with_name(f"{marker.name}.reached").touch()
+        time.sleep(0.1)
+
+
 def main() -> None:
     """Stand in for ``bulkcutout`` in the jobs of a BPS run.
 
-    The arguments are what to do (``kill-once``, ``fail-while``), where
-    (``before``, ``after_cutouts``, ``packaging``), a marker file, and then
-    those of ``bulkcutout``.
+    The arguments are what to do (``kill-once``, ``fail-while``,
+    ``wait-while``), where (``before``, ``after_cutouts``, ``packaging``), a
+    marker file, and then those of ``bulkcutout``.
     """
     from ..cli.main import main as bulkcutout
 
     what, place, marker, *arguments = sys.argv[1:]
     sys.argv = ["bulkcutout", *arguments]
-    doom = functools.partial({"kill-once": _kill_once, "fail-while": _fail_while}[what], Path(marker))
+    deeds = {"kill-once": _kill_once, "fail-while": _fail_while, "wait-while": _wait_while}
+    doom = functools.partial(deeds[what], Path(marker))
     if place == "packaging":
         # With one data file written and another begun.
         from ..formats.hdf5 import HDF5Writer
