@@ -29,7 +29,7 @@ import yaml
 from tiny_sky import tiny_positions, tiny_table
 
 from lsst.daf.butler import Butler, DatasetType
-from lsst.dax.bulkcutout import cli
+from lsst.dax.bulkcutout import cli, supervisor
 from lsst.dax.bulkcutout.bps import run
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.finish import COMPLETE
@@ -67,6 +67,8 @@ Command = Callable[..., Said]
 @pytest.fixture
 def bulkcutout(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """The command line in this process: `main` with arguments."""
+    # What a child process prints is not seen here.
+    monkeypatch.setattr(supervisor, "supervise", lambda work, killed: work())
 
     def run(*arguments: str | Path) -> Said:
         monkeypatch.setattr(sys, "argv", ["bulkcutout", *map(str, arguments)])

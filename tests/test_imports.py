@@ -102,6 +102,7 @@ LEVELS = {
     "quantum_output": 0,
     "request": 0,
     "run_lock": 0,
+    "supervisor": 0,
     "tables": 0,
     "watch.register": 0,
     "zipfile_fault": 0,

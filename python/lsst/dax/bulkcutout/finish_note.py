@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
 import json
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ __all__ = (
     "TRY_AGAIN",
     "FinishNote",
     "State",
+    "note_killed",
     "read_note",
     "write_note",
 )
@@ -60,6 +62,9 @@ class FinishNote:
     message: str = ""
     """What went wrong, if anything did."""
 
+    time: str = dataclasses.field(default_factory=utc_now)
+    """When, UTC (ISO 8601)."""
+
 
 def write_note(path: Path, note: FinishNote) -> None:
     """Write the note; on a full disk it is lost, and the outcome is not.
@@ -71,7 +76,7 @@ def write_note(path: Path, note: FinishNote) -> None:
     note
         How it ended.
     """
-    contents = {**dataclasses.asdict(note), "time": utc_now()}
+    contents = dataclasses.asdict(note)
     with contextlib.suppress(OSError):
         write_atomically(path, json.dumps(contents, indent=1) + "\n")
 
@@ -92,6 +97,31 @@ def read_note(path: Path) -> FinishNote | None:
     """
     try:
         contents = json.loads(path.read_text())
-        return FinishNote(contents["state"], contents["status"], contents["message"])
+        return FinishNote(**contents)
     except FileNotFoundError:
         return None
+
+
+def note_killed(path: Path, message: str, *, began: float) -> int:
+    """Leave the note of a ``finish`` that was killed before it could.
+
+    Parameters
+    ----------
+    path
+        The file.
+    message
+        What has happened to it.
+    began
+        When it began, seconds since 1970.
+
+    Returns
+    -------
+    status
+        Exit status: `TRY_AGAIN`, but if it has left a note and was killed
+        after that, nothing is lost, and what it says holds.
+    """
+    note = read_note(path)
+    if note is not None and datetime.datetime.fromisoformat(note.time).timestamp() >= int(began):
+        return note.status
+    write_note(path, FinishNote("failed", TRY_AGAIN, f"Packaging did not come to its end. {message}"))
+    return TRY_AGAIN

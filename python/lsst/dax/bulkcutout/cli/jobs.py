@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from pathlib import Path
 
 import click
 
+from .error_exits import exit_code_of
 from .root import CAMPAIGN, cli
 
 __all__ = ("build_graph", "finish", "init_run", "run_quanta")
@@ -89,18 +91,39 @@ def finish(campaign: Path, processes: int | None) -> None:
 
     What BPS runs as the final job.  Can be given again at any time: what is
     there already and would come out the same is left alone.  Ends with 0
-    (complete), 2 (some quanta have not finished) or 75 (try again).
+    (complete), 2 (some quanta have not finished, or the campaign was
+    cancelled: then nothing is packaged) or 75 (try again, also if it is
+    killed).
     """
+    from ..supervisor import supervise
+
+    began = time.time()
+    sys.exit(
+        supervise(
+            lambda: exit_code_of(lambda: _finish(campaign, processes)),
+            lambda message: _say_killed(campaign, message, began),
+        )
+    )
+
+
+def _finish(campaign: Path, processes: int | None) -> int:
     from ..finish import finish as finish_campaign
     from ..progress import Progress
     from ..repackage.packagers import available_cores
     from ..submit import find_campaign
 
     with contextlib.closing(Progress("Packaging")) as progress:
-        status = finish_campaign(
+        return finish_campaign(
             find_campaign(campaign), progress=progress.set, processes=processes or available_cores()
         )
-    sys.exit(status)
+
+
+def _say_killed(campaign: Path, message: str, began: float) -> int:
+    from ..finish_note import note_killed
+    from ..submit import find_campaign
+
+    click.echo(f"bulkcutout: packaging did not come to its end. {message}", err=True)
+    return note_killed(find_campaign(campaign).finish_log, message, began=began)
 
 
 def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
