@@ -52,7 +52,7 @@ MINIMAL_REQUEST = {
 }
 """What the pieces of requests on the pages are pieces of."""
 
-SHELL = {".", "cd", "eval", "export", "sha256sum"}
+SHELL = {".", "cd", "eval", "export", "setup", "sha256sum"}
 """Programs that need no check of ours."""
 
 
@@ -264,10 +264,22 @@ def test_exit_codes_are_those_of_the_commands() -> None:
 
 
 def test_sites_are_those_that_there_are() -> None:
-    assert [row[0] for row in read_page(PAGES["operate.rst"]).table("site")] == ["local", "htcondor"]
-    assert submit.site_names() == ["htcondor", "local"]
+    listed = [row[0] for row in read_page(PAGES["operate.rst"]).table("site")]
+    assert listed == ["local", "htcondor", "slurm_pool", "usdf", "panda"]
+    assert submit.site_names() == sorted(listed)
     (option,) = [option for option in cli.cli.commands["submit"].params if option.name == "site"]
     assert all(site in option.help for site in submit.site_names())
+
+
+def test_settings_of_the_facility_are_those_on_the_page() -> None:
+    from lsst.ctrl.bps import BPS_DEFAULTS, BpsConfig
+
+    config = BpsConfig(str(submit.CONFIG_DIRECTORY / "sites" / "usdf.yaml"), defaults=BPS_DEFAULTS)
+    rows = read_page(PAGES["operate.rst"]).table("key")
+    assert len(rows) > 5
+    for name, value, _ in rows:
+        _, found = config.search(f".{'.'.join(name.split(': '))}", opt={"default": "none"})
+        assert value == str(found), name
 
 
 # -- what the pages say about files ----------------------------------------

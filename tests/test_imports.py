@@ -31,6 +31,7 @@ LEVELS = {
     "callback": 4,
     "cancel": 4,
     "estimate": 4,
+    "failed_build": 4,
     "finish": 4,
     "ingest": 4,
     "policy": 4,

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from .bps.on_cluster import check_that_site_builds
 from .campaign import Campaign, write_atomically
 from .errors import UserError, did_you_mean
 from .product_directory import claim_product_directory
@@ -26,7 +27,9 @@ CONFIG_DIRECTORY = Path(__file__).parent / "config"
 _SAFE_PATH = re.compile(r"[A-Za-z0-9._/+\-=,@]+")
 
 
-def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> Campaign:
+def prepare(
+    request_file: Path, *, site: str, directory: Path | None = None, build_on_cluster: bool = False
+) -> Campaign:
     """Make the directory of a new campaign.
 
     Parameters
@@ -37,6 +40,8 @@ def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> 
         Name of a site, one of `site_names`, or a path to a BPS configuration.
     directory
         Directory of the campaign; beside the output if `None`.
+    build_on_cluster
+        Whether the graph is to be built by a job of the site.
 
     Returns
     -------
@@ -68,15 +73,17 @@ def prepare(request_file: Path, *, site: str, directory: Path | None = None) -> 
             "--campaign."
         )
     site_config = _site_config(site)
+    if build_on_cluster:
+        check_that_site_builds(site_config)
     claim_product_directory(output, campaign)
     root.mkdir(parents=True, exist_ok=True)
-    write_bps_config(campaign, site_config)
+    write_bps_config(campaign, site_config, build_on_cluster=build_on_cluster)
     write_atomically(campaign.request, request.to_yaml())
     note_campaign(campaign, Path(site).stem)
     return campaign
 
 
-def write_bps_config(campaign: Campaign, site_config: Path) -> None:
+def write_bps_config(campaign: Campaign, site_config: Path, *, build_on_cluster: bool = False) -> None:
     """Write what ``bps submit`` takes.
 
     Parameters
@@ -85,11 +92,15 @@ def write_bps_config(campaign: Campaign, site_config: Path) -> None:
         The campaign.
     site_config
         BPS configuration of the site.
+    build_on_cluster
+        Whether the graph is to be built by a job of the site.
     """
     config: dict[str, Any] = {
         "includeConfigs": [str(CONFIG_DIRECTORY / "bulkcutout_bps.yaml"), str(site_config)],
         "campaignDir": str(campaign.root),
     }
+    if build_on_cluster:
+        config["bpsBatchSubmission"] = True
     write_atomically(campaign.bps_config, yaml.safe_dump(config, sort_keys=False))
 
 

@@ -4,7 +4,8 @@
 
 """All that touches BPS, and nothing else does.
 
-`run` has it run a campaign; `parsl_site` is a site that BPS imports.
+`run` has it run a campaign, with what `environment` sets; `on_cluster` is for
+graphs that a job builds; `parsl_site` is a site that BPS imports.
 """
 
 from __future__ import annotations

@@ -7,9 +7,7 @@
 from __future__ import annotations
 
 import logging
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 from ..campaign import Campaign
@@ -45,13 +43,14 @@ def run_bps(campaign: Campaign) -> None:
     from lsst.ctrl.bps import BpsSubprocessError
     from lsst.ctrl.bps.drivers import submit_driver
 
-    # BPS finds programs by PATH, and those of this installation are to win.
-    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    from .environment import set_environment
+
     if not campaign.bps_config.exists():
         raise UserError(
             f"Campaign {campaign.root} was submitted with a BPS file that is elsewhere: `bps submit` that "
             "file again, and only what has not finished is done."
         )
+    set_environment(campaign.bps_config)
     try:
         with hold_run(campaign), mend_zipfile():
             campaign.finish_log.unlink(missing_ok=True)
@@ -82,6 +81,9 @@ def restart_bps(campaign: Campaign, directory: Path) -> bool:
     """
     from lsst.ctrl.bps.restart import restart
 
+    from .environment import set_environment
+
+    set_environment(campaign.bps_config)
     with hold_run(campaign):
         campaign.finish_log.unlink(missing_ok=True)
         run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))

@@ -16,7 +16,7 @@ import click
 from .error_exits import exit_code_of
 from .root import CAMPAIGN, cli
 
-__all__ = ("build_graph", "finish", "init_run", "run_quanta")
+__all__ = ("build_graph", "finish", "init_run", "prepare_jobs", "run_quanta")
 
 NOT_AGAIN = 2
 """Exit status of a job that BPS is not to try again (``retryUnlessExit``)."""
@@ -45,12 +45,14 @@ def build_graph(
     is none; if there is one, the graph has only what has not finished.
     """
     from ..campaign import Campaign
+    from ..failed_build import noting_failure
     from ..progress import Progress
     from ..quantum_graph_builder import build_graph
 
-    with contextlib.closing(Progress("Locating targets")) as progress:
+    found = Campaign(campaign.absolute())
+    with contextlib.closing(Progress("Locating targets")) as progress, noting_failure(found):
         plan = build_graph(
-            Campaign(campaign.absolute()),
+            found,
             graph,
             output_run=output_run,
             request_file=request,
@@ -77,6 +79,15 @@ def init_run(arguments: tuple[str, ...]) -> None:
 def run_quanta(arguments: tuple[str, ...]) -> None:
     """Run `pipetask run-qbb` with ARGUMENTS."""
     _pipetask("run-qbb", arguments)
+
+
+@cli.command("prepare-jobs", context_settings=PIPETASK, short_help="Run `bps batch-prepare`.")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def prepare_jobs(arguments: tuple[str, ...]) -> None:
+    """Run `bps batch-prepare` with ARGUMENTS."""
+    from ..bps.on_cluster import prepare_jobs
+
+    prepare_jobs(arguments)
 
 
 @cli.command()

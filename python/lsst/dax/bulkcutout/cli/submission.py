@@ -47,24 +47,34 @@ def estimate(request: Path, out: Path | None, as_json: bool) -> None:
     "--site",
     default="local",
     show_default=True,
-    help="Where to run: local (this machine), htcondor, or the path of a BPS configuration.",
+    help="Where to run: local (this machine), usdf (the US Data Facility), htcondor (any pool), slurm_pool "
+    "(the pool of bin/cluster), panda (a stub), or the path of a BPS configuration.",
 )
 @click.option(
     "--campaign",
     type=click.Path(path_type=Path),
     help="Directory for all that is not the product.  [default: OUTPUT.campaign]",
 )
+@click.option(
+    "--build-on-cluster", is_flag=True, help="Have a job of the site find the images of all targets."
+)
 @click.option("--prepare-only", is_flag=True, help="Only write the file that `bps submit` takes.")
-def submit(request: Path, site: str, campaign: Path | None, prepare_only: bool) -> None:
+def submit(
+    request: Path, site: str, campaign: Path | None, build_on_cluster: bool, prepare_only: bool
+) -> None:
     """Run REQUEST, a YAML or JSON file.
 
     The product goes to the `output` of the request.  With the site local the
-    command ends when the product is there; with htcondor when the jobs are
+    command ends when the product is there; with the others when the jobs are
     queued, and `bulkcutout status` tells then how far they are.
+
+    For a catalog of many millions --build-on-cluster returns at once, and
+    needs no memory here; errors of the request then show in `bulkcutout
+    status`.
     """
     from ..submit import prepare
 
-    prepared = prepare(request, site=site, directory=campaign)
+    prepared = prepare(request, site=site, directory=campaign, build_on_cluster=build_on_cluster)
     click.echo(f"Campaign: {prepared.root}")
     if prepare_only:
         click.echo(f"Submit it with: bps submit {prepared.bps_config}")
