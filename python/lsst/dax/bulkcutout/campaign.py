@@ -166,6 +166,11 @@ class Campaign:
         return self.root / "finish.json"
 
     @property
+    def callback(self) -> Path:
+        """What the server was told that asked for it (JSON)."""
+        return self.root / "callback.json"
+
+    @property
     def cancelled(self) -> Path:
         """Marker of ``bulkcutout cancel`` (JSON: time, by).
 

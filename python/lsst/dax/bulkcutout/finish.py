@@ -21,6 +21,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from . import tables
+from .callback.delivery import Schedule
+from .callback.notify import notify
 from .campaign import Campaign, Plan
 from .data_card.card import CARD_NAME, write_data_card
 from .errors import BulkCutoutError, InternalError, TransientError
@@ -59,6 +61,7 @@ def finish(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
     processes: int = 1,
+    callback_s: float = Schedule.budget_s,
 ) -> int:
     """Package the outputs of a campaign.
 
@@ -71,6 +74,9 @@ def finish(
     processes
         Most processes that write data files at the same time, each with some
         memory of its own.  Small products need only one.
+    callback_s
+        Most seconds for telling the server that the request names; it changes
+        nothing in what is returned.
 
     Returns
     -------
@@ -83,13 +89,21 @@ def finish(
         Raised if there is nothing that could be packaged, or not as it is.
     """
     started = time.monotonic()
+    schedule = Schedule(budget_s=callback_s)
     try:
         with _lock(campaign) as lock, contextlib.ExitStack() as stack:
             manifest = _finish(campaign, progress, stack, processes=processes, lock=lock)
+    except _BusyError as error:
+        # The other one will tell how it ends.
+        _LOG.error("%s", error)
+        write_note(campaign.finish_log, FinishNote("failed", TRY_AGAIN, str(error)))
+        return TRY_AGAIN
     except (TransientError, OSError, MemoryError) as error:
         message = str(error) or "There is not enough memory: give the final job more (requestMemory)."
         _LOG.error("Packaging failed and can be tried again: %s", message)
         write_note(campaign.finish_log, FinishNote("failed", TRY_AGAIN, message))
+        # This may be the last try, which no job knows of itself.
+        notify(campaign, "failed", schedule=schedule)
         return TRY_AGAIN
     except Exception as error:
         # Whoever waits for the note is told; the error itself travels on.
@@ -97,10 +111,12 @@ def finish(
         message = str(error) if known else f"{type(error).__name__}: {error}"
         status = OUR_FAULT if isinstance(error, InternalError) else FAILED
         write_note(campaign.finish_log, FinishNote("failed", status, message))
+        notify(campaign, "failed", schedule=schedule)
         raise
     note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
     write_note(campaign.finish_log, note)
     _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
+    notify(campaign, note.state, manifest, schedule=schedule)
     return note.status
 
 
@@ -248,6 +264,10 @@ class _Progress:
         self._report(self._done, self._total)
 
 
+class _BusyError(TransientError):
+    """Another ``finish`` of the same campaign is at work."""
+
+
 @contextlib.contextmanager
 def _lock(campaign: Campaign) -> Iterator[int]:
     """Keep a second ``finish`` of the same campaign out; gives the file
@@ -258,7 +278,7 @@ def _lock(campaign: Campaign) -> Iterator[int]:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise TransientError(f"Another process is finishing campaign {campaign.root}.") from None
+            raise _BusyError(f"Another process is finishing campaign {campaign.root}.") from None
         try:
             yield stream.fileno()
         finally:

@@ -20,6 +20,7 @@ from .errors import CorruptInputError, InternalError, UserError
 from .tables import STATUS
 
 __all__ = (
+    "CALLBACK_SPOOL_NAME",
     "CERTIFICATE_NAME",
     "CERTIFICATE_PICTURE_NAME",
     "CHECKSUMS_NAME",
@@ -43,6 +44,9 @@ STATUS_NAME = "status.parquet"
 CHECKSUMS_NAME = "SHA256SUMS"
 CERTIFICATE_NAME = "certificate.json"
 CERTIFICATE_PICTURE_NAME = "certificate.png"
+
+CALLBACK_SPOOL_NAME = "callback.spool"
+"""Directory for what a server could not be told yet; no part of a product."""
 
 
 class ProductFile(pydantic.BaseModel):

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lsst.daf.butler import Butler
 
+from .callback.secret_file import check_secret_file
 from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
 from .discovery.companion_census import lacking_companions
@@ -67,6 +68,7 @@ def request_of(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
             f"Request file {request_file} is not what campaign {campaign.root} was planned for: `bulkcutout "
             "restart --request FILE` changes a campaign."
         )
+    check_secret_file(asked)
     campaign.root.mkdir(parents=True, exist_ok=True)
     write_atomically(campaign.request, asked.to_yaml())
     return asked

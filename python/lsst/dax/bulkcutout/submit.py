@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from .bps.on_cluster import check_that_site_builds
+from .callback.secret_file import check_secret_file
 from .campaign import Campaign, write_atomically
 from .errors import UserError, did_you_mean
 from .product_directory import claim_product_directory
@@ -75,6 +76,7 @@ def prepare(
     site_config = _site_config(site)
     if build_on_cluster:
         check_that_site_builds(site_config)
+    check_secret_file(request)
     claim_product_directory(output, campaign)
     root.mkdir(parents=True, exist_ok=True)
     write_bps_config(campaign, site_config, build_on_cluster=build_on_cluster)

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Collection
 from pathlib import Path
 
+from .callback.secret_file import check_secret_file
 from .campaign import Campaign, write_atomically
 from .campaign_butler import open_source
 from .cutout_formatter import define_storage_class
@@ -62,6 +63,7 @@ def top_up(
             f"{request.output!r}, but campaign {campaign.root} has {before.request_id!r} and "
             f"{before.output!r}: what is for another product is a campaign of its own."
         )
+    check_secret_file(request)
     outputs = read_outputs(campaign)
     # Up to the end the same command can be given again if it is cut short:
     # graphs and registered outputs, which say what is there, change last.

@@ -4,9 +4,10 @@
 
 """A server is told that a campaign is over.
 
-`webhook` leads: it signs, and tells whether a callback is genuine; it needs
-the standard library alone, and is what a server imports.  `secret_file` reads
-and makes the files with the secrets.
+`notify` leads: the last act of ``bulkcutout finish``.  `message` is what it
+says, `delivery` sends and tries again, `secret_file` reads and makes the files
+with the secrets.  `webhook` signs, and tells whether a callback is genuine: it
+needs the standard library alone, and is what a server imports.
 """
 
 from __future__ import annotations

@@ -11,12 +11,42 @@ import stat
 from pathlib import Path
 
 from ..errors import UserError
+from ..request import CutoutRequest
 from .webhook import Secret
 
-__all__ = ("read_secret", "write_new_secret")
+__all__ = ("check_secret_file", "read_secret", "write_new_secret")
 
 MOST_BYTES = 1000
 """A file with more holds something else."""
+
+
+def check_secret_file(request: CutoutRequest) -> None:
+    """Make sure that a callback can be signed.
+
+    At the end of a campaign nobody would be there to mend it.
+
+    Parameters
+    ----------
+    request
+        The request.
+
+    Raises
+    ------
+    UserError
+        Raised if it names a file with a secret that is not fit for it.
+    """
+    if request.notify.secret_file is None:
+        return
+    path = Path(request.notify.secret_file)
+    if path.resolve().is_relative_to(Path(request.output).resolve()):
+        raise UserError(
+            f"Request field 'notify.secret_file': {path} is in the directory of the product, which is handed "
+            "to others. Move it."
+        )
+    try:
+        read_secret(path)
+    except UserError as error:
+        raise UserError(f"Request field 'notify.secret_file': {error}") from None
 
 
 def read_secret(path: Path) -> Secret:

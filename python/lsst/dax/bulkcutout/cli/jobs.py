@@ -97,7 +97,14 @@ def prepare_jobs(arguments: tuple[str, ...]) -> None:
     type=click.IntRange(min=1),
     help="Most processes that write data files at a time.  [default: the cores of this machine, at most 4]",
 )
-def finish(campaign: Path, processes: int | None) -> None:
+@click.option(
+    "--callback-seconds",
+    type=click.IntRange(0, 180),
+    default=180,
+    show_default=True,
+    help="Most seconds for telling the server that the request names; 0 leaves it to a later finish.",
+)
+def finish(campaign: Path, processes: int | None, callback_seconds: int) -> None:
     """Package what the quanta of CAMPAIGN have left.
 
     What BPS runs as the final job.  Can be given again at any time: what is
@@ -111,13 +118,13 @@ def finish(campaign: Path, processes: int | None) -> None:
     began = time.time()
     sys.exit(
         supervise(
-            lambda: exit_code_of(lambda: _finish(campaign, processes)),
-            lambda message: _say_killed(campaign, message, began),
+            lambda: exit_code_of(lambda: _finish(campaign, processes, callback_seconds)),
+            lambda message: _say_killed(campaign, message, began, callback_seconds),
         )
     )
 
 
-def _finish(campaign: Path, processes: int | None) -> int:
+def _finish(campaign: Path, processes: int | None, callback_seconds: int) -> int:
     from ..finish import finish as finish_campaign
     from ..progress import Progress
     from ..repackage.packagers import available_cores
@@ -125,16 +132,27 @@ def _finish(campaign: Path, processes: int | None) -> int:
 
     with contextlib.closing(Progress("Packaging")) as progress:
         return finish_campaign(
-            find_campaign(campaign), progress=progress.set, processes=processes or available_cores()
+            find_campaign(campaign),
+            progress=progress.set,
+            processes=processes or available_cores(),
+            callback_s=callback_seconds,
         )
 
 
-def _say_killed(campaign: Path, message: str, began: float) -> int:
-    from ..finish_note import note_killed
+def _say_killed(campaign: Path, message: str, began: float, callback_seconds: int) -> int:
+    from ..callback.delivery import Schedule
+    from ..callback.notify import notify
+    from ..finish_note import note_killed, read_note
     from ..submit import find_campaign
 
     click.echo(f"bulkcutout: packaging did not come to its end. {message}", err=True)
-    return note_killed(find_campaign(campaign).finish_log, message, began=began)
+    found = find_campaign(campaign)
+    status = note_killed(found.finish_log, message, began=began)
+    note = read_note(found.finish_log)
+    if note is None or note.state == "failed":
+        # Not for minutes: whoever kills a job may not wait for its parent.
+        notify(found, "failed", schedule=Schedule(budget_s=min(callback_seconds, 20)))
+    return status
 
 
 def _pipetask(command: str, arguments: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import CorruptInputError, UserError
 from ..manifest import (
+    CALLBACK_SPOOL_NAME,
     CERTIFICATE_NAME,
     CERTIFICATE_PICTURE_NAME,
     CHECKSUMS_NAME,
@@ -144,7 +145,8 @@ def _check_checksums(directory: Path, manifest: Manifest) -> Iterable[Problem]:
     for path in sorted(directory.rglob("*")):
         name = path.relative_to(directory).as_posix()
         hidden = any(part.startswith(".") for part in Path(name).parts)
-        if path.is_file() and name not in listed and name not in _NOT_LISTED and not hidden:
+        waiting = Path(name).parts[0] == CALLBACK_SPOOL_NAME
+        if path.is_file() and name not in listed and name not in _NOT_LISTED and not hidden and not waiting:
             yield Problem("checksums", name, message="does not belong to the product")
 
 
