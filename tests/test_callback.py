@@ -127,7 +127,7 @@ def test_server_that_is_down_is_tried_until_time_is_up(tmp_path: Path) -> None:
     start = time.monotonic()
     found = send(server.url, SHORT)
     assert found.outcome is Outcome.NOT_REACHED and found.reason == "Connection refused"
-    assert found.tries > 5 and 0.1 < time.monotonic() - start < 2
+    assert found.tries >= 2 and 0.1 < time.monotonic() - start < 2
 
 
 @pytest.mark.parametrize("answer", ["slow", "drip"])
@@ -176,7 +176,7 @@ def test_all_tries_and_waits_together_take_at_most_three_minutes(
     assert 100 < clock.now <= 180
     assert 15 <= max(given) <= 30, "what Standard Webhooks recommends"
     waits = clock.sleeps
-    assert all(2**n / 2 <= wait <= min(2**n, 30) for n, wait in enumerate(waits))
+    assert all(min(2**n, 30) / 2 <= wait <= min(2**n, 30) for n, wait in enumerate(waits))
     # A receiver refuses what was signed five minutes ago.
     assert times == sorted(set(times))
 
