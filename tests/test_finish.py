@@ -20,8 +20,8 @@ def test_second_finish_of_a_campaign_has_to_wait(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path)
     with _lock(campaign):
         assert finish(campaign) == TRY_AGAIN
-    note = json.loads(campaign.finish_log.read_text())
-    assert note["status"] == TRY_AGAIN and "Another process" in note["message"]
+    # How it ended is for the first one to say.
+    assert not campaign.finish_log.exists()
 
 
 def test_campaign_without_a_plan_is_the_users_to_mend(tmp_path: Path, coded_request: Path) -> None:

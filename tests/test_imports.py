@@ -48,6 +48,7 @@ LEVELS = {
     "extract_connections": 3,
     "extract_task": 3,
     "fits_image_formatter": 3,
+    "output_registry": 3,
     "planning": 3,
     "quantum_graph_builder": 3,
     "quantum_outputs": 3,
@@ -151,6 +152,8 @@ ASK_THE_REGISTRY = {
     "discovery.source_images",
     "ingest.image_repository",
     "ingest.repository",
+    # That of the output repository, when all jobs have run.
+    "output_registry",
     "quantum_graph_builder",
 }
 """Modules that work before the jobs run; a job reads what the graph gave."""

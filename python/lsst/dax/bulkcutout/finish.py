@@ -11,6 +11,7 @@ is.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import json
@@ -37,6 +38,7 @@ from .manifest import (
     write_checksums,
     write_manifest,
 )
+from .output_registry import try_to_register
 from .product_directory import claim_product_directory
 from .quantum_output import QuantumOutput
 from .quantum_outputs import read_outputs
@@ -91,12 +93,16 @@ def finish(
     started = time.monotonic()
     schedule = Schedule(budget_s=callback_s)
     try:
-        with _lock(campaign) as lock, contextlib.ExitStack() as stack:
-            manifest = _finish(campaign, progress, stack, processes=processes, lock=lock)
+        with _lock(campaign) as lock:
+            with contextlib.ExitStack() as stack:
+                manifest = _finish(campaign, progress, stack, processes=processes, lock=lock)
+            note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
+            _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
+            note = _register(campaign, note)
+            write_note(campaign.finish_log, note)
     except _BusyError as error:
-        # The other one will tell how it ends.
+        # The note is for the other one to leave.
         _LOG.error("%s", error)
-        write_note(campaign.finish_log, FinishNote("failed", TRY_AGAIN, str(error)))
         return TRY_AGAIN
     except (TransientError, OSError, MemoryError) as error:
         message = str(error) or "There is not enough memory: give the final job more (requestMemory)."
@@ -113,9 +119,6 @@ def finish(
         write_note(campaign.finish_log, FinishNote("failed", status, message))
         notify(campaign, "failed", schedule=schedule)
         raise
-    note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
-    write_note(campaign.finish_log, note)
-    _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
     notify(campaign, note.state, manifest, schedule=schedule)
     return note.status
 
@@ -210,6 +213,22 @@ def _status_key(campaign: Campaign, plan: Plan) -> str:
     ones may have been refused, and no data file says so.
     """
     return hashlib.sha256(f"{plan.model_dump_json()} {file_sha256(campaign.refused)}".encode()).hexdigest()
+
+
+def _register(campaign: Campaign, note: FinishNote) -> FinishNote:
+    """Register the outputs, if that is asked for; the note says what has not
+    come of it.
+    """
+    request = load_request(campaign.request)
+    if request.registration.butler is None or note.state == "cancelled":
+        return note
+    begun = (
+        f"The outputs are being registered in {request.registration.butler}; if nothing runs any more, "
+        f"`bulkcutout finish {campaign.root}` goes on with it."
+    )
+    # Whatever happens to this process there: the product is finished.
+    write_note(campaign.finish_log, dataclasses.replace(note, message=begun))
+    return dataclasses.replace(note, message=try_to_register(campaign, request))
 
 
 def _read_cancelled(campaign: Campaign) -> dict[str, object] | None:

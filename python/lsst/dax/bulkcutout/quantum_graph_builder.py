@@ -30,6 +30,7 @@ from .cutout_formatter import define_storage_class
 from .discovery.source_images import Coverage
 from .errors import UserError
 from .extract_connections import COMPANION_CONNECTIONS
+from .output_registry import check_output_repository
 from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
 from .quantum_outputs import keep_registered, read_outputs
@@ -204,6 +205,7 @@ def build_graph(
     started = time.monotonic()
     _refuse_cancelled(campaign)
     request = request_of(campaign, request_file)
+    check_output_repository(request)
     claim_product_directory(Path(request.output), campaign)
     # For those who came here by `bps submit`.
     note_campaign(campaign)

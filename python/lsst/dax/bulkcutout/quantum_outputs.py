@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import uuid
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from pathlib import Path
 
 from lsst.daf.butler import ButlerConfig, DatasetRef, LocationFactory, Quantum, QuantumBackedButler
@@ -25,7 +25,7 @@ from .cutout_formatter import STORAGE_CLASS
 from .quantum_output import QuantumOutput, read_list, write_list
 from .zipfile_fault import mend_zipfile
 
-__all__ = ("keep_registered", "read_outputs")
+__all__ = ("keep_registered", "read_cutout_refs", "read_outputs")
 
 
 def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
@@ -54,6 +54,35 @@ def read_outputs(campaign: Campaign) -> dict[tuple[int, int], QuantumOutput]:
             if place not in found or not found[place].done:
                 found[place] = output
     return dict(sorted(found.items()))
+
+
+def read_cutout_refs(campaign: Campaign, dataset_ids: Container[str]) -> list[DatasetRef]:
+    """Find the cutout datasets as the graphs name them.
+
+    Parameters
+    ----------
+    campaign
+        The campaign.
+    dataset_ids
+        Identifiers of the datasets that are wanted.
+
+    Returns
+    -------
+    refs
+        With the records of their data IDs.  What no graph of this campaign
+        has, now or before its request was changed, is left out: another
+        campaign has made it.
+    """
+    refs = {}
+    for path in sorted(campaign.graphs.rglob("*.qg")):
+        with mend_zipfile():
+            graph = PredictedQuantumGraph.read_execution_quanta(str(path))
+            quanta = list(graph.build_execution_quanta().values())
+        for quantum in quanta:
+            cutouts, _ = _wanted(quantum)
+            if str(cutouts.id) in dataset_ids:
+                refs[cutouts.id] = cutouts
+    return list(refs.values())
 
 
 def keep_registered(campaign: Campaign, outputs: Iterable[QuantumOutput]) -> None:

@@ -79,13 +79,20 @@ def prepare(
     check_secret_file(request)
     claim_product_directory(output, campaign)
     root.mkdir(parents=True, exist_ok=True)
-    write_bps_config(campaign, site_config, build_on_cluster=build_on_cluster)
+    write_bps_config(
+        campaign,
+        site_config,
+        build_on_cluster=build_on_cluster,
+        registers=request.registration.butler is not None,
+    )
     write_atomically(campaign.request, request.to_yaml())
     note_campaign(campaign, Path(site).stem)
     return campaign
 
 
-def write_bps_config(campaign: Campaign, site_config: Path, *, build_on_cluster: bool = False) -> None:
+def write_bps_config(
+    campaign: Campaign, site_config: Path, *, build_on_cluster: bool = False, registers: bool = False
+) -> None:
     """Write what ``bps submit`` takes.
 
     Parameters
@@ -96,6 +103,8 @@ def write_bps_config(campaign: Campaign, site_config: Path, *, build_on_cluster:
         BPS configuration of the site.
     build_on_cluster
         Whether the graph is to be built by a job of the site.
+    registers
+        Whether the last job registers the outputs.
     """
     config: dict[str, Any] = {
         "includeConfigs": [str(CONFIG_DIRECTORY / "bulkcutout_bps.yaml"), str(site_config)],
@@ -103,6 +112,9 @@ def write_bps_config(campaign: Campaign, site_config: Path, *, build_on_cluster:
     }
     if build_on_cluster:
         config["bpsBatchSubmission"] = True
+    if registers:
+        # Sites let few jobs at a time write to a registry.
+        config["finalJob"] = {"concurrencyLimit": "db_limit"}
     write_atomically(campaign.bps_config, yaml.safe_dump(config, sort_keys=False))
 
 

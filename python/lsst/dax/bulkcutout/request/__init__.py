@@ -18,6 +18,7 @@ from .companions import CompanionTypes
 from .cutout_request import FORMATS, CutoutRequest, Labels, check_request, load_request
 from .notify_part import NotifySpec
 from .partition import PARTITIONS, Partition
+from .registration_part import RegistrationSpec
 from .sizes import MAX_SIZE_PIXELS, SizeArcsec, SizeColumn
 
 __all__ = (
@@ -33,6 +34,7 @@ __all__ = (
     "Labels",
     "NotifySpec",
     "Partition",
+    "RegistrationSpec",
     "SizeArcsec",
     "SizeColumn",
     "check_request",

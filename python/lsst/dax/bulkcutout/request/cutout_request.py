@@ -25,6 +25,7 @@ from .fields import check_fields
 from .file import read_mapping
 from .notify_part import NotifySpec
 from .partition import Partition
+from .registration_part import RegistrationSpec
 from .sizes import SizeArcsec, SizeColumn, check_size, check_size_bins
 
 __all__ = ("FORMATS", "CutoutRequest", "Labels", "check_request", "load_request")
@@ -35,7 +36,7 @@ SCHEMA_VERSION = 1
 FORMATS = ("hdf5",)
 """File formats that a product can have."""
 
-_NOT_OF_PRODUCT = {"notify"}
+_NOT_OF_PRODUCT = {"notify", "registration"}
 """Fields that change nothing in a product, and are not published with it."""
 
 
@@ -228,6 +229,18 @@ class CutoutRequest(Part):
     notify: NotifySpec = NotifySpec()
     """Who is told when the campaign is over: a mapping with url and
     secret_file."""
+
+    registration: RegistrationSpec = RegistrationSpec()
+    """Where the cutout datasets are registered: a mapping with butler and
+    collection."""
+
+    @pydantic.model_validator(mode="after")
+    def _source_is_not_written(self) -> CutoutRequest:
+        if self.registration.butler == self.butler:
+            raise ValueError(
+                "registration.butler must be another repository than butler, which is never written"
+            )
+        return self
 
     def of_product(self) -> dict[str, Any]:
         """Give what a product says of its request.
