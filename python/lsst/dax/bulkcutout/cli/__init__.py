@@ -6,15 +6,16 @@
 
 A command is some lines that call one function: those that begin a campaign in
 `submission`, those that steer it in `campaigns`, those that look at a product
-in `products`, those that BPS runs in `jobs`.  `main` turns errors into exit
+in `products`, those that BPS runs in `jobs`, those around callbacks in
+`callbacks`.  `main` turns errors into exit
 codes.
 """
 
 from __future__ import annotations
 
-# The four modules add their commands to `cli`.
-from . import campaigns, jobs, products, submission
+# The five modules add their commands to `cli`.
+from . import callbacks, campaigns, jobs, products, submission
 from .main import main
 from .root import cli
 
-__all__ = ("campaigns", "cli", "jobs", "main", "products", "submission")
+__all__ = ("callbacks", "campaigns", "cli", "jobs", "main", "products", "submission")
