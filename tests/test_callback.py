@@ -29,6 +29,8 @@ from lsst.dax.bulkcutout.callback.delivery import Answer, Clock, Delivery, Outco
 from lsst.dax.bulkcutout.callback.notify import notify
 from lsst.dax.bulkcutout.callback.webhook import Secret, Verdict
 from lsst.dax.bulkcutout.campaign import Campaign
+from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.failed_build import noting_failure
 from lsst.dax.bulkcutout.finish_note import State
 from lsst.dax.bulkcutout.manifest import Manifest, write_manifest
 from lsst.dax.bulkcutout.request import check_request
@@ -491,6 +493,18 @@ def test_whatever_is_wrong_nothing_is_raised(
         # What does not stand in the way of it is no reason not to call.
         reached = damage in ("record", "record-list", "spool", "spool-file")
         assert bool(server.events) == reached
+
+
+def test_graph_that_cannot_be_built_is_told_too(tmp_path: Path) -> None:
+    """There is no last job then."""
+    with CallbackServer(tmp_path) as server:
+        campaign, _ = make_campaign(tmp_path, server.notify)
+        (campaign.graphs / "0000.qg").unlink()
+        with pytest.raises(UserError), noting_failure(campaign):
+            raise UserError("No such band.")
+        (event,) = server.events
+    data = event["data"]
+    assert (data["state"], data["attempt"], data["run"], data["manifest"]) == ("failed", 0, None, None)
 
 
 def test_neither_secret_nor_address_is_logged(

@@ -11,10 +11,12 @@ A page that fails here is mended where it is wrong: on the page, as a rule.
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 import re
 import shlex
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,7 @@ from test_imports import LEVELS
 
 import lsst.dax.bulkcutout
 from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, submit, tables
+from lsst.dax.bulkcutout.callback import message, webhook
 from lsst.dax.bulkcutout.catalog.column_choice import GUESSES, MEANINGS
 from lsst.dax.bulkcutout.cli import exit_codes
 from lsst.dax.bulkcutout.skymap import rings as skymap
@@ -398,6 +401,33 @@ def test_all_files_of_a_campaign_are_explained(tmp_path: Path) -> None:
         if isinstance(value, property)
     }
     assert {row[0].rstrip("/") for row in read_page(PAGES["operate.rst"]).table("name")} == names
+
+
+def test_example_of_a_callback_is_one() -> None:
+    page = read_page(PAGES["callback.rst"])
+    (example,) = page.code("http")
+    (shown,) = [text for text in page.literals if text.startswith("whsec_A")]
+    head, body = example.split("\n\n")
+    headers = dict(line.split(": ", 1) for line in head.splitlines()[1:])
+    at = int(headers["webhook-timestamp"])
+    found = webhook.verify(body.encode(), headers, [webhook.Secret.from_text(shown)], now=at)
+    assert found.verdict is webhook.Verdict.GENUINE
+    event = json.loads(body)
+    assert sum(event["data"]["counts"].values()) == event["data"]["rows"]
+    fields = [name for name in event if name != "data"] + [f"data.{name}" for name in event["data"]]
+    assert [row[0] for row in page.table("field of the body")] == fields
+    assert sorted(row[0] for row in page.table("told")) == sorted(message.WIRE_STATES.values())
+    answers = {row[0]: int(row[1]) for row in page.table("verdict")}
+    assert answers == {verdict.value: verdict.http_status for verdict in webhook.Verdict}
+
+
+def test_server_of_the_page_takes_a_callback_once(desk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_python("callback.rst")
+    body = b'{"type":"a","timestamp":"b","data":{"state":"partial"}}'
+    headers = webhook.sign(names["secret"], webhook_id="msg_1", timestamp=int(time.time()), body=body)
+    known: set[str] = set()
+    answers = [names["receive"](sent, headers, [names["secret"]], known) for sent in (body, body, b"x")]
+    assert answers == [204, 204, 401] and capsys.readouterr().out == "partial\n"
 
 
 # -- what the pages say about pixels and modules ---------------------------

@@ -5,7 +5,8 @@
 """What is left of a campaign whose graph could not be built.
 
 Where a job of the cluster builds the graph, nobody reads what it says, and
-there is no last job: so build-graph leaves the note that ``finish`` would.
+there is no last job: so build-graph leaves the note that ``finish`` would, and
+makes its callback.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from .callback.delivery import Schedule
+from .callback.notify import notify
 from .campaign import Campaign
 from .errors import BulkCutoutError, InternalError, TransientError
 from .finish_note import FAILED, OUR_FAULT, FinishNote, write_note
@@ -41,4 +44,6 @@ def noting_failure(campaign: Campaign) -> Iterator[None]:
         if not isinstance(error, TransientError) and not campaign.graph_files():
             status = OUR_FAULT if isinstance(error, InternalError) else FAILED
             write_note(campaign.finish_log, FinishNote("failed", status, str(error)))
+            # Not for minutes: where `submit` builds it, somebody waits.
+            notify(campaign, "failed", schedule=Schedule(budget_s=20))
         raise

@@ -24,13 +24,13 @@ from ..request import CutoutRequest
 from ..zipfile_fault import mend_zipfile
 from .webhook import MOST_BODY_BYTES
 
-__all__ = ("EVENT_TYPE", "Message", "message_of")
+__all__ = ("EVENT_TYPE", "WIRE_STATES", "Message", "message_of")
 
 _LOG = logging.getLogger(__name__)
 
 EVENT_TYPE = "bulkcutout.campaign.finished"
 
-_WIRE_STATES: dict[State, str] = {
+WIRE_STATES: dict[State, str] = {
     "complete": "succeeded",
     "partial": "partial",
     "failed": "failed",
@@ -91,7 +91,7 @@ def message_of(
         "request_id": request.request_id,
         "run": _run_of(campaign),
         "attempt": attempt,
-        "state": _WIRE_STATES[state],
+        "state": WIRE_STATES[state],
         "rows": None,
         "counts": {},
         "manifest": None,
