@@ -602,7 +602,8 @@ def test_finish_before_anything_was_planned(ask: Asked, bulkcutout: Command, tmp
     said = bulkcutout("finish", tmp_path / "out")
     assert said.status == YOUR_TURN and "has no plan yet" in said.message
     said = bulkcutout("status", tmp_path / "out", "--json")
-    assert said.status == 0 and json.loads(said.out)["state"] == "prepared"
+    assert said.status == TRY_AGAIN and json.loads(said.out)["state"] == "failed"
+    assert "has no plan yet" in json.loads(said.out)["message"]
 
 
 def test_campaign_that_has_run_is_not_run_anew(ask: Asked, bulkcutout: Command, tmp_path: Path) -> None:

@@ -136,6 +136,11 @@ class Campaign:
         return self.root / "plan.json"
 
     @property
+    def patches(self) -> Path:
+        """The patches that have targets, and where they are (Parquet)."""
+        return self.root / "patches.parquet"
+
+    @property
     def graphs(self) -> Path:
         """Directory of the quantum graphs, one for each attempt."""
         return self.root / "graphs"

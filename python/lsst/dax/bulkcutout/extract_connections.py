@@ -89,6 +89,7 @@ class ExtractCutoutsConnections(
 class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutoutsConnections):
     """What the graph builder tells the task."""
 
+    request_id = Field[str](doc="Name of the request, for logs.", default="")
     plan = Field[str](doc="URI of the campaign's plan; the targets are beside it.", default="")
     plan_sha256 = Field[str](doc="Checksum of the plan, hexadecimal.", default="")
     storage_class = Field[str](doc="Storage class that the repository gives the images.", default="CellCoadd")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -193,10 +194,11 @@ class ExtractCutoutsTask(PipelineTask):
         self.metadata["damage"] = patch_cut.damage
         for message in patch_cut.damage:
             self.log.warning("%s", message)
-        self.log.info(
-            "Cut %d targets of tract %d, patch %d, from %d images in %.1f s.",
-            rows, tract, patch, len(images), self.metadata["seconds"],
-        )  # fmt: skip
+        self.metadata["counts"] = dict(patch_cut.counts)
+        # For programs that collect logs: one line, the same keys for ever.
+        told = {name: self.metadata[name] for name in ("rows", "bytes", "seconds")}
+        line = {"event": "quantum", "request": self.config.request_id, "tract": tract, "patch": patch, **told}
+        self.log.info("%s", json.dumps(line))
 
     def _plan(self, tract: int) -> tuple[Plan, Path]:
         uri = ResourcePath(self.config.plan)

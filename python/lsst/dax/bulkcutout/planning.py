@@ -22,6 +22,7 @@ from .discovery.image_probe import probe_images
 from .discovery.neighbors import find_neighbors
 from .discovery.source_images import Coverage, SourceImages
 from .errors import InternalError, UserError
+from .patch_list import write_patches
 from .repackage.product_files import ProductFiles
 from .request import CutoutRequest, load_request
 
@@ -146,6 +147,11 @@ def plan_campaign(
     coverage = images.with_companions(find_neighbors(images, campaign, plan, found.coverage))
     lacking = lacking_companions(coverage, request.companions.types)
     plan = plan.model_copy(update={"warnings": (*plan.warnings, *lacking)})
+    write_patches(
+        campaign.patches,
+        [campaign.targets / tract.path for tract in plan.tracts],
+        images.regions([tract.tract for tract in plan.tracts]),
+    )
     campaign.write_plan(plan)
     for warning in plan.warnings:
         _LOG.warning("%s", warning)

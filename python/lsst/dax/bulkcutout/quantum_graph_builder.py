@@ -286,6 +286,7 @@ def _pipeline(
         pipeline.addConfigOverride(TASK_LABEL, "max_memory_mb", max_memory_mb)
     for key, value in {
         "connections.datasetType": request.dataset_type,
+        "request_id": request.request_id,
         "storage_class": dataset_type.storageClass_name,
         "planes": list(request.planes),
         "background": request.background,

@@ -20,7 +20,7 @@ from .campaign import TractPlan
 from .errors import InternalError
 from .manifest import file_sha256
 
-__all__ = ("TargetFile", "TargetTableWriter", "read_targets", "sha256_of", "target_patches")
+__all__ = ("TargetFile", "TargetTableWriter", "read_targets", "sha256_of", "target_counts", "target_patches")
 
 ROW_GROUP_ROWS = 250_000
 ROWS_TOGETHER = 50_000
@@ -261,8 +261,27 @@ def target_patches(path: Path) -> list[tuple[int, int]]:
     patches
         Tract and patch, each once, ascending.
     """
+    return sorted(target_counts(path))
+
+
+def target_counts(path: Path) -> Counter[tuple[int, int]]:
+    """Count the targets of a target file.
+
+    Parameters
+    ----------
+    path
+        Target file.
+
+    Returns
+    -------
+    counts
+        Number of targets by tract and patch.
+    """
+    counts: Counter[tuple[int, int]] = Counter()
     with pq.ParquetFile(path) as file:
-        return sorted(set(_places(file)))
+        for group, place in enumerate(_places(file)):
+            counts[place] += file.metadata.row_group(group).num_rows
+    return counts
 
 
 def _places(file: pq.ParquetFile) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from ..campaign import Campaign
 from ..errors import BulkCutoutError, InternalError, TransientError, UserError
 from ..run_lock import hold_run
 from ..zipfile_fault import mend_zipfile
+from .report import build_message
 
 __all__ = ("restart_bps", "run_bps")
 
@@ -97,8 +98,6 @@ def restart_bps(campaign: Campaign, directory: Path) -> bool:
 def _build_error(campaign: Campaign, status: int) -> BulkCutoutError:
     """What build-graph has said to the file that BPS keeps of it."""
     kind = {USER_STATUS: UserError, TRANSIENT_STATUS: TransientError}.get(status, InternalError)
-    files = sorted(campaign.submit.glob("*/quantumGraphGeneration.out"))
-    lines = files[-1].read_text(errors="replace").splitlines() if files else []
-    prefix = "bulkcutout: "
-    said = [line.removeprefix(prefix) for line in lines if line.startswith(prefix)]
-    return kind(said[-1] if said else f"build-graph failed; see {files[-1] if files else campaign.submit}.")
+    return kind(
+        build_message(campaign) or f"build-graph failed; see {campaign.submit}/*/quantumGraphGeneration.out."
+    )

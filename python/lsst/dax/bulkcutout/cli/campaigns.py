@@ -6,44 +6,64 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
 
 import click
 
-from .outcome import report_outcome
+from .outcome import STATUS_CODES, report_outcome
 from .root import CAMPAIGN, cli
 
-__all__ = ("cancel", "restart", "status")
+__all__ = ("cancel", "list_", "restart", "status")
 
 
 @cli.command()
 @CAMPAIGN
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(campaign: Path, as_json: bool) -> None:
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; with --watch one line each time.")
+@click.option(
+    "--watch",
+    "interval_s",
+    type=click.FloatRange(min=0.1),
+    is_flag=False,
+    flag_value=10.0,
+    metavar="[SECONDS]",
+    help="Look again every 10 seconds, or as many as you say, up to the end.",
+)
+@click.option(
+    "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the patches by state, a PNG."
+)
+def status(campaign: Path, as_json: bool, interval_s: float | None, picture: Path | None) -> None:
     """Tell how far CAMPAIGN is.
 
-    It is prepared (not yet planned), running (which includes waiting and
-    cancelled: that the workflow system knows), complete, partial (some jobs
-    have failed) or failed (the product could not be packaged); the last two
-    are for `bulkcutout restart`.  CAMPAIGN is its directory, or the product's
-    beside it.
+    Its state is one of prepared, running, held, stopped, complete, partial,
+    cancelled and failed, and the exit code is that state's.  Then quanta and
+    jobs by state, why jobs are held, rows by status, and at the end what is
+    in the product.  CAMPAIGN is its directory, or the product's beside it.
     """
-    import dataclasses
-
     from ..submit import find_campaign
-    from ..watch.status import read_status
+    from ..watch.live import show_status
 
-    found = read_status(find_campaign(campaign))
-    if as_json:
-        click.echo(json.dumps(dataclasses.asdict(found), indent=1))
-        return
-    click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done")
-    for name, count in found.counts.items():
-        click.echo(f"  {count:>12,}  {name}")
-    if found.message:
-        click.echo(f"last message: {found.message}")
-    click.echo(f"output: {found.output}")
+    last = show_status(find_campaign(campaign), as_json=as_json, interval_s=interval_s, picture=picture)
+    sys.exit(STATUS_CODES[last.state])
+
+
+@cli.command("list")
+@click.argument("directories", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE", help="Only these; can be given several times."
+)
+def list_(directories: tuple[Path, ...], as_json: bool, states: tuple[str, ...]) -> None:
+    """List the campaigns that were submitted from here.
+
+    Or those in DIRECTORIES and below.  `submit` and `build-graph` note each
+    campaign in the directory that BULKCUTOUT_CAMPAIGNS names (by default
+    ~/.local/state/bulkcutout/campaigns); those that were deleted are
+    forgotten.  What cannot be read is listed as broken.
+    """
+    from ..watch.live import show_list
+
+    show_list(directories, states=states, as_json=as_json)
 
 
 @cli.command()
@@ -93,7 +113,7 @@ def restart(campaign: Path, request: Path | None, retry_rows: str | None) -> Non
     """
     from ..restart import restart as restart_campaign
     from ..submit import find_campaign
-    from ..watch.status import watching
+    from ..watch.live import watching
 
     found = find_campaign(campaign)
     with watching(found):

@@ -11,9 +11,21 @@ from pathlib import Path
 
 import click
 
-from .exit_codes import PARTIAL, TRY_AGAIN
+from .exit_codes import CANCELLED, HELD, PARTIAL, TRY_AGAIN, UNFINISHED
 
-__all__ = ("report_outcome",)
+__all__ = ("STATUS_CODES", "report_outcome")
+
+STATUS_CODES = {
+    "prepared": UNFINISHED,
+    "running": UNFINISHED,
+    "held": HELD,
+    "stopped": TRY_AGAIN,
+    "complete": 0,
+    "partial": PARTIAL,
+    "cancelled": CANCELLED,
+    "failed": TRY_AGAIN,
+}
+"""Exit code of ``bulkcutout status`` by the campaign's state."""
 
 
 def report_outcome(root: Path) -> None:
@@ -25,6 +37,7 @@ def report_outcome(root: Path) -> None:
         The campaign's directory.
     """
     from ..campaign import Campaign
+    from ..watch import live
     from ..watch.status import read_status
 
     campaign = Campaign(root)
@@ -35,4 +48,5 @@ def report_outcome(root: Path) -> None:
     if found.message:
         click.echo(f"bulkcutout: {found.message}", err=True)
     click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done; output: {found.output}")
-    sys.exit({"partial": PARTIAL, "failed": TRY_AGAIN}.get(found.state, 0))
+    # That it goes on elsewhere is what was asked for.
+    sys.exit(0 if found.state in live.UNFINISHED else STATUS_CODES[found.state])

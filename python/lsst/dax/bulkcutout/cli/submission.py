@@ -145,7 +145,7 @@ def ingest(
 def _run(root: Path) -> None:
     from ..bps.run import run_bps
     from ..campaign import Campaign
-    from ..watch.status import watching
+    from ..watch.live import watching
 
     with watching(Campaign(root)):
         run_bps(Campaign(root))

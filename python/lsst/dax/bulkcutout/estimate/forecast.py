@@ -28,7 +28,8 @@ from ..request import CutoutRequest, load_request
 from ..sphere import corners_of
 from ..target_table import read_targets
 from .numbers import Estimate
-from .picture import Outline, SkyPicture
+from .outlines import Outline
+from .picture import SkyPicture
 from .working_out import work_out
 
 __all__ = ("estimate_request",)

@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +16,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from ..sphere import sky_positions, unit_vectors
+from .outlines import Outline, darker, draw_outlines, draw_tract_names, mixed
 from .sky_grid import draw_grid
 from .sky_view import FRAME, HEIGHT, WIDTH, SkyView
 
-__all__ = ("Outline", "SkyPicture")
+__all__ = ("SkyPicture",)
 
 CELL = 3
 """Targets are counted in squares of so many picture pixels."""
@@ -38,24 +37,6 @@ _TARGETS_IN_CELL = 4.0
 """Cells are made larger until those with targets have so many on average."""
 
 _GROW = (1, 2, 3, 4, 6)
-MOST_TRACTS_NAMED = 40
-
-POINTS = 6
-"""Points along each edge of an outline."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Outline:
-    """The image of a patch on the sky."""
-
-    tract: int
-    """Tract identifier."""
-
-    corners: np.ndarray
-    """Right ascension and declination, degrees, shape ``(k, 2)``."""
-
-    n_bands: int
-    """Number of bands in which there is an image."""
 
 
 class SkyPicture:
@@ -115,50 +96,23 @@ class SkyPicture:
         """
         image = Image.new("RGB", (WIDTH, HEIGHT), _WHITE)
         draw = ImageDraw.Draw(image)
-        used = self._draw_outlines(draw)
+        # Where patches overlap, those that lack bands lie on top.
+        outlines = sorted(self._outlines, key=lambda each: -each.n_bands)
+        colours = [self._coverage_colour(outline.n_bands) for outline in outlines]
+        draw_outlines(draw, self._view, outlines, colours)
+        used = list(dict.fromkeys(outline.n_bands for outline in outlines))
         most = self._draw_cells(image)
         draw_grid(draw, self._view)
-        self._draw_tracts(draw)
+        draw_tract_names(draw, self._view, self._outlines)
         draw.rectangle((0, 0, WIDTH, FRAME[1] - 1), fill=_WHITE)
         draw.rectangle(FRAME, outline=_INK)
         draw.text((FRAME[0], 22), title, fill=_INK, font=ImageFont.load_default(size=19))
         self._draw_legend(draw, used, most)
         image.save(path, "PNG")
 
-    def _draw_outlines(self, draw: ImageDraw.ImageDraw) -> list[int]:
-        # Where patches overlap, those that lack bands lie on top.
-        outlines = sorted(self._outlines, key=lambda each: -each.n_bands)
-        columns, rows = self._view.pixels(
-            *np.concatenate([_along(outline.corners) for outline in outlines]).T
-        )
-        ends = np.cumsum([POINTS * len(outline.corners) for outline in outlines])[:-1]
-        for outline, column, row in zip(outlines, np.split(columns, ends), np.split(rows, ends), strict=True):
-            # What goes around the back of the sky has no shape here.
-            most = (FRAME[2] - FRAME[0]) * (0.1 if self._view.is_wide else 10.0)
-            if np.isfinite(column).all() and np.ptp(column) < most:
-                points = list(zip(column.tolist(), row.tolist(), strict=True))
-                colour = self._coverage_colour(outline.n_bands)
-                draw.polygon(points, fill=colour, outline=_darker(colour))
-        return sorted({outline.n_bands for outline in self._outlines}, reverse=True)
-
-    def _draw_tracts(self, draw: ImageDraw.ImageDraw) -> None:
-        """Write the number of each tract into its middle."""
-        corners: dict[int, list[np.ndarray]] = {}
-        for outline in self._outlines:
-            corners.setdefault(outline.tract, []).append(unit_vectors(*outline.corners.T))
-        if len(corners) > MOST_TRACTS_NAMED:
-            return
-        for tract, vectors in corners.items():
-            column, row = self._view.pixels(*sky_positions(np.concatenate(vectors).mean(axis=0)))
-            font = ImageFont.load_default(size=15)
-            draw.text(
-                (float(column), float(row)), str(tract), fill=_INK, font=font, anchor="mm", stroke_width=3,
-                stroke_fill=_WHITE,
-            )  # fmt: skip
-
     def _coverage_colour(self, n_bands: int) -> tuple[int, int, int]:
         part = 1.0 if self._n_bands < 2 else (n_bands - 1) / (self._n_bands - 1)
-        return _mixed(_FEWEST, _ALL, min(1.0, part))
+        return mixed(_FEWEST, _ALL, min(1.0, part))
 
     def _draw_cells(self, image: Image.Image) -> int:
         """Draw what was counted; gives the most targets in a cell."""
@@ -200,7 +154,7 @@ class SkyPicture:
         for n, n_bands in enumerate(used[:6]):
             box = (left, top + 22 * n, left + 22, top + 22 * n + 14)
             colour = self._coverage_colour(n_bands)
-            draw.rectangle(box, fill=colour, outline=_darker(colour))
+            draw.rectangle(box, fill=colour, outline=darker(colour))
             what = f"images in {n_bands} of {self._n_bands} band{'s' if self._n_bands > 1 else ''}"
             draw.text((left + 30, box[1] + 7), what, fill=_INK, font=font, anchor="lm")
         left += 330
@@ -222,23 +176,6 @@ class SkyPicture:
             if self._n_refused_outside:
                 what += f"; {self._n_refused_outside:,} more are outside of this map"
             draw.text((left + 22, top + 29), what, fill=_INK, font=font, anchor="lm")
-
-
-def _along(corners: np.ndarray) -> np.ndarray:
-    """Points on the edges of a polygon, which are great circles."""
-    vectors = unit_vectors(*corners.T)
-    parts = np.arange(POINTS)[:, np.newaxis] / POINTS
-    points = vectors[:, np.newaxis] + parts * (np.roll(vectors, -1, axis=0) - vectors)[:, np.newaxis]
-    return np.stack(sky_positions(points.reshape(-1, 3)), axis=-1)
-
-
-def _mixed(first: Sequence[int], second: Sequence[int], part: float) -> tuple[int, int, int]:
-    red, green, blue = (round(a + part * (b - a)) for a, b in zip(first, second, strict=True))
-    return red, green, blue
-
-
-def _darker(colour: Sequence[int]) -> tuple[int, int, int]:
-    return _mixed(colour, (0, 0, 0), 0.15)
 
 
 def _density_colours(counts: np.ndarray, most: int) -> np.ndarray:

@@ -109,6 +109,8 @@ class PatchCut:
         self._neighbors = sorted(neighbors, key=lambda each: each.source)
         self.damage: list[str] = []
         """What was lost to damaged images, a sentence for each."""
+        self.counts: Counter[str] = Counter()
+        """Number of targets by status, as the product will have them."""
         images = [readers[band] for band in bands if band in readers]
         images += [each.reader for each in self._neighbors if each.reader is not None]
         self._background = background
@@ -226,6 +228,7 @@ class PatchCut:
         for name, values in columns.items():
             writer.write(size, name, where, values)
         place = Place(x=x, y=y, first_x=first_x, first_y=first_y, size=size)
+        good, failed = np.zeros((2, rows.num_rows), dtype=bool)
         for number, band in enumerate(self._bands):
             columns = empty_columns(rows.num_rows)
             if band not in bands:
@@ -247,6 +250,11 @@ class PatchCut:
                     self._write_no_kernels(writer, size, where, number)
             for name, values in columns.items():
                 writer.write(size, name, where, values, band=number)
+            good |= columns["band_status"] == tables.BAND_OK
+            failed |= columns["band_status"] == tables.BAND_READ_FAILED
+        self.counts[tables.DELIVERED] += int(good.sum())
+        self.counts[tables.READ_FAILED] += int((failed & ~good).sum())
+        self.counts[tables.NO_DATA] += int((~failed & ~good).sum())
 
     def _write_kernels(
         self,

@@ -4,7 +4,9 @@
 
 """How campaigns stand.
 
-`status` tells of one campaign; `register` knows which campaigns there are.
+`status` tells of one campaign, by what BPS says and by `quanta`, what is in
+its datastore; `register` knows which campaigns there are, and `listing` how
+they stand; `text` and `picture` show it, `live` again and again.
 """
 
 from __future__ import annotations
