@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import functools
 import hashlib
 import json
@@ -16,17 +17,28 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tiny_sky import SIZE
+from tiny_sky import SIZE, TRACT
 
+from lsst.ctrl.bps import BaseWmsService
 from lsst.dax.bulkcutout.campaign import Campaign, Plan, write_atomically
+from lsst.dax.bulkcutout.cancel import cancel
 from lsst.dax.bulkcutout.cli import main
-from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.errors import TransientError, UserError
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
-from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
+from lsst.dax.bulkcutout.restart import restart
+from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY, prepare
 from lsst.dax.bulkcutout.tests import SkyRepository
-from lsst.dax.bulkcutout.tests.campaigns import prepare_here, run_graph, run_here, write_request
+from lsst.dax.bulkcutout.tests.campaigns import (
+    init_and_run,
+    prepare_here,
+    run_graph,
+    run_here,
+    write_request,
+)
+from lsst.dax.bulkcutout.top_up import top_up
+from lsst.dax.bulkcutout.watch.status import read_status
 
 
 def digests(directory: Path) -> dict[str, str]:
@@ -85,6 +97,123 @@ def test_cancelled_campaign_gets_no_graph(
         with pytest.raises(UserError, match="was cancelled: `bulkcutout restart` goes on"):
             build()
         assert not (tmp_path / "graph.qg").exists() and not campaign.graph_files()
+
+
+class DeadService(BaseWmsService):
+    """A workflow system that does not answer."""
+
+    def list_submitted_jobs(self, *arguments: object, **others: object) -> list[str]:
+        raise RuntimeError("no schedd at 127.0.0.1")
+
+
+class ForgetfulService(BaseWmsService):
+    """A workflow system that knows nothing of the run any more."""
+
+    def list_submitted_jobs(self, *arguments: object, **others: object) -> list[str]:
+        return []
+
+
+def note_submission(campaign: Campaign, service: type[BaseWmsService]) -> None:
+    """Leave what BPS leaves of a submission."""
+    directory = campaign.submit / "20260101T000000Z"
+    directory.mkdir(parents=True)
+    config = {"wmsServiceClass": f"{service.__module__}.{service.__name__}"}
+    (directory / "run_config.yaml").write_text(yaml.safe_dump(config))
+
+
+def state_of(campaign: Campaign) -> str:
+    return str(json.loads(campaign.finish_log.read_text())["state"])
+
+
+def test_run_that_is_gone_is_finished_here(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """Whatever has become of its final job."""
+    request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
+    campaign = init_and_run(request, fail=[(TRACT, 1)])
+    note_submission(campaign, ForgetfulService)
+    assert "is cancelled; `bulkcutout restart`" in cancel(campaign)
+    assert state_of(campaign) == "cancelled"
+    assert read_manifest(tmp_path / "out").counts == {"not_processed": 18}
+    first = campaign.cancelled.read_text()
+    # Again, and who was first stays.
+    assert "is cancelled" in cancel(campaign)
+    assert campaign.cancelled.read_text() == first
+
+
+def test_campaign_at_rest_is_left_alone(tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path) -> None:
+    request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
+    for fail, state in ([(TRACT, 1)], "partial"), ([], "complete"):
+        campaign, _ = run_here(request, fail=fail)
+        manifest = (tmp_path / "out" / "manifest.json").read_bytes()
+        assert f"has ended and is {state}: there is nothing to cancel" in cancel(campaign)
+        assert not campaign.cancelled.exists() and state_of(campaign) == state
+        assert (tmp_path / "out" / "manifest.json").read_bytes() == manifest
+
+
+def test_campaign_without_a_plan_gets_a_note_alone(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """Nobody knows of any row yet."""
+    campaign = prepare(write_request(tmp_path, tiny_repo, tiny_catalog), site="local")
+    assert "is cancelled" in cancel(campaign)
+    assert campaign.cancelled.exists() and state_of(campaign) == "cancelled"
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    assert read_status(campaign).state == "cancelled"
+
+
+def test_campaign_that_is_planned_has_its_rows_answered(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """A cancel while the graph is built leaves a plan and no graph; and so
+    does one while a campaign is topped up.
+    """
+    request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
+    campaign, _ = run_here(request)
+    top_up(campaign, again=[(TRACT, 1)])
+    campaign.finish_log.unlink()
+    assert not campaign.graph_files()
+    assert "is cancelled" in cancel(campaign)
+    counts = read_manifest(tmp_path / "out").counts
+    assert sum(counts.values()) == 18 and counts["not_processed"] >= 6
+    assert read_status(campaign).state == "cancelled"
+
+
+def test_campaign_that_was_done_all_the_same_is_complete(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """The cancel came when all was packaged and only the note was missing."""
+    campaign, _ = run_here(write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE))
+    campaign.finish_log.unlink()
+    assert "was complete before it could be cancelled" in cancel(campaign)
+    assert not campaign.cancelled.exists() and state_of(campaign) == "complete"
+
+
+def test_manifest_that_another_finish_writes_is_for_another_try(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """Such as one that somebody has started by hand."""
+    campaign = init_and_run(write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE))
+    with (campaign.root / "finish.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(TransientError, match="manifest was not written: give the same command again"):
+            cancel(campaign)
+    assert "is cancelled" in cancel(campaign)
+
+
+def test_marker_is_there_though_the_workflow_system_is_silent(
+    tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path
+) -> None:
+    """So that the jobs end nevertheless; a restart waits for an answer."""
+    request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
+    campaign = init_and_run(request, fail=[(TRACT, 1)])
+    note_submission(campaign, DeadService)
+    with pytest.raises(TransientError, match=r"does not answer: no schedd at 127\.0\.0\.1"):
+        cancel(campaign)
+    assert campaign.cancelled.exists() and not campaign.finish_log.exists()
+    with pytest.raises(TransientError, match="does not answer"):
+        restart(campaign)
+    assert campaign.cancelled.exists()
 
 
 WAIT = (
@@ -154,3 +283,10 @@ def test_parsl_drains_and_restart_goes_on(
     assert digests(tmp_path / "out") == digests(undisturbed / "out")
     assert "there is nothing to cancel" in bulkcutout("cancel", campaign.root)
     assert not campaign.cancelled.exists()
+    # Planned anew for another patch, and killed before that was submitted.
+    before = {place: output.run for place, output in read_outputs(campaign).items()}
+    top_up(campaign, again=[(TRACT, 1)])
+    assert "complete: 3 of 3 quanta done" in bulkcutout("restart", campaign.root, "--retry-rows", "0,3-5")
+    after = {place: output.run for place, output in read_outputs(campaign).items()}
+    assert {place for place in after if after[place] != before[place]} == {(TRACT, 0), (TRACT, 1)}
+    assert digests(tmp_path / "out") == digests(undisturbed / "out")

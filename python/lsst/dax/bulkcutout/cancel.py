@@ -12,11 +12,13 @@ import socket
 import time
 
 from .bps.cancel import cancel_final_jobs, cancel_runs, queued_runs
+from .callback.delivery import Schedule
+from .callback.notify import notify
 from .campaign import Campaign, write_atomically
 from .errors import TransientError
 from .execution import utc_now
 from .finish import finish
-from .finish_note import read_note
+from .finish_note import PARTIAL, TRY_AGAIN, FinishNote, read_note, write_note
 from .run_lock import who_holds_run
 
 __all__ = ("WAIT_S", "cancel")
@@ -24,10 +26,14 @@ __all__ = ("WAIT_S", "cancel")
 WAIT_S = 120.0
 """How long the final job of a run may take to get a slot."""
 
-LAST_WAIT_S = 30.0
-"""How long the workflow system may take to end a run without it."""
+LAST_WAIT_S = 15.0
+"""How long the workflow system may take to end a run without it, and then to
+forget jobs that it cannot reach."""
 
 INTERVAL_S = 1.0
+
+CALLBACK_S = 20
+"""Not for minutes, as in a job: somebody waits."""
 
 
 def cancel(campaign: Campaign, *, wait_s: float = WAIT_S) -> str:
@@ -65,20 +71,16 @@ def cancel(campaign: Campaign, *, wait_s: float = WAIT_S) -> str:
     if not campaign.cancelled.exists():
         marker = {"time": utc_now(), "by": f"{getpass.getuser()} on {socket.gethostname()}"}
         write_atomically(campaign.cancelled, json.dumps(marker, indent=1) + "\n")
-    if not _end(campaign, wait_s):
-        cancel_final_jobs(campaign)
-        if not _end(campaign, LAST_WAIT_S):
-            raise TransientError(
-                f"Campaign {campaign.root} was cancelled, but {_alive(campaign)} is not gone yet. Jobs end "
-                "after the patch that they are at; give the same command again."
-            )
-    if not campaign.plan.exists() or not campaign.graph_files():
-        return f"Campaign {campaign.root} was cancelled before anything was cut."
+    if not _is_over(campaign, wait_s):
+        raise TransientError(
+            f"Campaign {campaign.root} was cancelled, but {_alive(campaign)} is not gone yet. Jobs end "
+            "after the patch that they are at; give the same command again."
+        )
+    if _state(campaign) not in ("complete", "cancelled"):
+        _finish(campaign)
     if _state(campaign) == "complete":
         campaign.cancelled.unlink()
         return f"Campaign {campaign.root} was complete before it could be cancelled."
-    if _state(campaign) != "cancelled":
-        finish(campaign)
     return f"Campaign {campaign.root} is cancelled; `bulkcutout restart` goes on with it."
 
 
@@ -95,6 +97,17 @@ def _alive(campaign: Campaign) -> str | None:
     return who_holds_run(campaign)
 
 
+def _is_over(campaign: Campaign, wait_s: float) -> bool:
+    """End all that is in the queue, by and by with more force."""
+    if _end(campaign, wait_s):
+        return True
+    cancel_final_jobs(campaign)
+    if _end(campaign, LAST_WAIT_S):
+        return True
+    cancel_runs(campaign, force=True)
+    return _end(campaign, LAST_WAIT_S)
+
+
 def _end(campaign: Campaign, timeout_s: float) -> bool:
     """Cancel what is in the queue; tell whether all is gone in time."""
     deadline = time.monotonic() + timeout_s
@@ -108,3 +121,16 @@ def _end(campaign: Campaign, timeout_s: float) -> bool:
             return False
         time.sleep(INTERVAL_S)
     return True
+
+
+def _finish(campaign: Campaign) -> None:
+    """Do what the final job has not done."""
+    if not campaign.plan.exists():
+        # No rows are known that could be answered.
+        write_note(campaign.finish_log, FinishNote("cancelled", PARTIAL, "The catalog was not read yet."))
+        notify(campaign, "cancelled", schedule=Schedule(budget_s=CALLBACK_S))
+    elif finish(campaign, callback_s=CALLBACK_S) == TRY_AGAIN:
+        raise TransientError(
+            f"Campaign {campaign.root} was cancelled and nothing of it runs, but its manifest was not "
+            "written: give the same command again."
+        )

@@ -41,7 +41,9 @@ def noting_failure(campaign: Campaign) -> Iterator[None]:
     try:
         yield
     except BulkCutoutError as error:
-        if not isinstance(error, TransientError) and not campaign.graph_files():
+        # Of a campaign that was cancelled `bulkcutout cancel` tells.
+        for_good = not isinstance(error, TransientError) and not campaign.cancelled.exists()
+        if for_good and not campaign.graph_files():
             status = OUR_FAULT if isinstance(error, InternalError) else FAILED
             write_note(campaign.finish_log, FinishNote("failed", status, str(error)))
             # Not for minutes: where `submit` builds it, somebody waits.

@@ -46,13 +46,16 @@ def queued_runs(campaign: Campaign) -> list[str]:
         return [run for service, path in _submissions(campaign) for run in _queued(service, path)]
 
 
-def cancel_runs(campaign: Campaign) -> None:
+def cancel_runs(campaign: Campaign, *, force: bool = False) -> None:
     """Cancel what is in the queue, as ``bps cancel`` does.
 
     Parameters
     ----------
     campaign
         The campaign.
+    force
+        Whether HTCondor is to forget what it has removed already but cannot
+        be sure of, such as jobs on a node that is lost.
 
     Raises
     ------
@@ -64,9 +67,10 @@ def cancel_runs(campaign: Campaign) -> None:
     with _asking():
         for service, path in _submissions(campaign):
             if _queued(service, path):
+                option = "-forcex" if force and "htcondor" in type(service).__module__ else None
                 # It prints what it does.
                 with contextlib.redirect_stdout(io.StringIO()) as said:
-                    cancel(service, str(path), require_bps=False)
+                    cancel(service, str(path), require_bps=False, pass_thru=option)
                 _LOG.info("%s", said.getvalue().strip())
 
 
@@ -98,6 +102,10 @@ def _submissions(campaign: Campaign) -> Iterator[tuple[Any, Path]]:
     """The workflow system, and the submit directory, of each attempt."""
     from lsst.utils import doImportType
 
+    from .environment import set_environment
+
+    # Now, because a restart submits from this process.
+    set_environment(campaign.bps_config)
     # BPS keeps there what it was told, with all that is included.
     for config in sorted(campaign.submit.glob("*/*_config.yaml")):
         service = yaml.safe_load(config.read_text()).get("wmsServiceClass")
