@@ -30,10 +30,11 @@ import yaml
 from test_imports import LEVELS
 
 import lsst.dax.bulkcutout
-from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, submit, tables
+from lsst.dax.bulkcutout import campaign, cli, finish, manifest, masks, request, software, submit, tables
 from lsst.dax.bulkcutout.callback import message, webhook
 from lsst.dax.bulkcutout.catalog.column_choice import GUESSES, MEANINGS
 from lsst.dax.bulkcutout.cli import exit_codes
+from lsst.dax.bulkcutout.policy.site_policy import SitePolicy, load_policy
 from lsst.dax.bulkcutout.skymap import rings as skymap
 from lsst.dax.bulkcutout.tests.products import MASK_FRACTIONS, N_NOISE, SmallProduct
 
@@ -200,6 +201,9 @@ def test_yaml_is_a_request_or_settings_of_bps(text: str, desk: Path) -> None:
         if "campaignDir" in contents:
             _, command = config.search("createQuantumGraph", opt={"replaceVars": False})
             assert re.match(r"bulkcutout (-v )?build-graph \{campaignDir\}", command)
+    elif "contact" in contents:
+        path.write_text(text)
+        load_policy(path)
     else:
         whole = contents if "request_id" in contents else MINIMAL_REQUEST | contents
         path.write_text(yaml.safe_dump(whole))
@@ -313,6 +317,19 @@ def test_all_fields_of_the_request_are_on_its_page() -> None:
             assert shown == str(field.default).lower(), name
         else:
             assert shown == (str(field.default) or "empty"), name
+
+
+def test_all_fields_of_a_policy_are_on_its_page() -> None:
+    page = read_page(PAGES["policy.rst"])
+    assert page.table("policy field") == [
+        (
+            name,
+            "needed" if field.is_required() else str(field.default).lower(),
+            " ".join((field.description or "").split()),
+        )
+        for name, field in SitePolicy.model_fields.items()
+    ]
+    assert [row[0] for row in page.table("pinned")] == list(software.PINNED)
 
 
 def test_example_of_the_request_has_the_defaults() -> None:

@@ -111,6 +111,21 @@ class Campaign:
         return self.root / "bps.yaml"
 
     @property
+    def policy(self) -> Path:
+        """Copy of the policy of the site (YAML), if the site has one."""
+        return self.root / "policy.yaml"
+
+    @property
+    def purged(self) -> Path:
+        """What ``bulkcutout purge`` deletes (JSON); written before."""
+        return self.root / "purged.json"
+
+    @property
+    def purged_manifest(self) -> Path:
+        """Manifest of a product that was purged (JSON)."""
+        return self.root / "manifest.json"
+
+    @property
     def butler_config(self) -> Path:
         """Butler configuration of all jobs."""
         return self.root / "campaign-butler.yaml"

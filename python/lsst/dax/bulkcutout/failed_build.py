@@ -30,8 +30,8 @@ def noting_failure(campaign: Campaign) -> Iterator[None]:
     Parameters
     ----------
     campaign
-        The campaign.  One that has a graph already keeps the note of what
-        became of that.
+        The campaign.  One that has a graph already, or had one that was
+        purged, keeps the note of what became of that.
 
     Yields
     ------
@@ -43,7 +43,7 @@ def noting_failure(campaign: Campaign) -> Iterator[None]:
     except BulkCutoutError as error:
         # Of a campaign that was cancelled `bulkcutout cancel` tells.
         for_good = not isinstance(error, TransientError) and not campaign.cancelled.exists()
-        if for_good and not campaign.graph_files():
+        if for_good and not (campaign.graph_files() or campaign.purged.exists()):
             status = OUR_FAULT if isinstance(error, InternalError) else FAILED
             write_note(campaign.finish_log, FinishNote("failed", status, str(error)))
             # Not for minutes: where `submit` builds it, somebody waits.

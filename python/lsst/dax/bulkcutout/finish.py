@@ -29,6 +29,7 @@ from .data_card.card import CARD_NAME, write_data_card
 from .errors import BulkCutoutError, InternalError, TransientError
 from .execution import describe_execution
 from .finish_note import COMPLETE, FAILED, OUR_FAULT, PARTIAL, TRY_AGAIN, FinishNote, State, write_note
+from .graph_software import check_attempts
 from .manifest import (
     STATUS_NAME,
     Manifest,
@@ -40,6 +41,7 @@ from .manifest import (
 )
 from .output_registry import try_to_register
 from .product_directory import claim_product_directory
+from .purged import refuse_purged
 from .quantum_output import QuantumOutput
 from .quantum_outputs import read_outputs
 from .repackage.earlier_product import EarlierProduct
@@ -64,6 +66,7 @@ def finish(
     progress: Callable[[int, int], None] = lambda done, total: None,
     processes: int = 1,
     callback_s: float = Schedule.budget_s,
+    other_software: bool = False,
 ) -> int:
     """Package the outputs of a campaign.
 
@@ -79,6 +82,8 @@ def finish(
     callback_s
         Most seconds for telling the server that the request names; it changes
         nothing in what is returned.
+    other_software
+        Whether to package what another software has cut.
 
     Returns
     -------
@@ -91,11 +96,15 @@ def finish(
         Raised if there is nothing that could be packaged, or not as it is.
     """
     started = time.monotonic()
+    # Before anything is written: what is left of the campaign is to stay.
+    refuse_purged(campaign)
     schedule = Schedule(budget_s=callback_s)
     try:
         with _lock(campaign) as lock:
             with contextlib.ExitStack() as stack:
-                manifest = _finish(campaign, progress, stack, processes=processes, lock=lock)
+                manifest = _finish(
+                    campaign, progress, stack, processes=processes, lock=lock, other_software=other_software
+                )
             note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
             _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
             note = _register(campaign, note)
@@ -136,6 +145,7 @@ def _finish(
     *,
     processes: int,
     lock: int,
+    other_software: bool,
 ) -> Manifest:
     request = load_request(campaign.request)
     plan = campaign.read_plan()
@@ -154,6 +164,8 @@ def _finish(
     if earlier.manifest is not None and earlier.is_made_from(asked, keys, cancelled):
         _LOG.info("The product is there already, from the same inputs.")
         return earlier.manifest
+    if not other_software:
+        check_attempts(campaign, f"`bulkcutout finish --other-software {campaign.root}`")
     earlier.invalidate()
     counter = _Progress(progress, plan.targets)
     found: dict[str, ProductFile | None] = {}

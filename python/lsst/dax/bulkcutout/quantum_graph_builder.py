@@ -27,12 +27,14 @@ from lsst.pipe.base.quantum_graph_skeleton import DatasetKey, QuantumGraphSkelet
 from .campaign import Campaign, Plan
 from .campaign_butler import open_source, write_campaign_butler
 from .cutout_formatter import define_storage_class
-from .discovery.source_images import Coverage
+from .discovery.source_images import Coverage, SourceImages
 from .errors import UserError
 from .extract_connections import COMPANION_CONNECTIONS
+from .graph_software import check_attempts, graph_metadata
 from .output_registry import check_output_repository
 from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
+from .purged import refuse_purged
 from .quantum_outputs import keep_registered, read_outputs
 from .registered_outputs import RegisteredOutputs
 from .request import CutoutRequest
@@ -167,6 +169,11 @@ def build_graph(
     skip_existing_in: Sequence[str] = (),
     clobber: bool = False,
     max_memory_mb: int | None = None,
+    other_software: bool = False,
+    check_request: Callable[[CutoutRequest], None] = lambda request: None,
+    check_plan: Callable[
+        [CutoutRequest, Plan, Sequence[Coverage], SourceImages], None
+    ] = lambda request, plan, coverage, images: None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Plan:
     """Plan a campaign, if it has no plan yet, and build a quantum graph.
@@ -189,6 +196,12 @@ def build_graph(
         Whether registered outputs in the way are to be replaced.
     max_memory_mb
         Memory for pixels in a quantum; the task's default if `None`.
+    other_software
+        Whether the campaign may have been begun with another software.
+    check_request
+        Raises if the request is not allowed here.
+    check_plan
+        Raises if a campaign that does all this is not allowed here.
     progress
         Called with the number of rows of each batch that was located.
 
@@ -203,8 +216,12 @@ def build_graph(
         Raised if request, catalog or repository are not fit for it.
     """
     started = time.monotonic()
+    refuse_purged(campaign)
     _refuse_cancelled(campaign)
     request = request_of(campaign, request_file)
+    check_request(request)
+    if not other_software:
+        check_attempts(campaign, f"`extraQgraphOptions: --other-software` in {campaign.bps_config.name}")
     check_output_repository(request)
     claim_product_directory(Path(request.output), campaign)
     # For those who came here by `bps submit`.
@@ -221,6 +238,7 @@ def build_graph(
                 *plan.warnings,
             ]
             raise UserError(" ".join(said))
+        check_plan(request, plan, coverage, SourceImages(butler, request))
         finished = {place for place, output in read_outputs(campaign).items() if output.done}
         coverage = [patch for patch in coverage if (patch.tract, patch.patch) not in finished]
         registered = RegisteredOutputs(butler, campaign, plan, request)
@@ -237,7 +255,7 @@ def build_graph(
                     output_run=output_run,
                     skip_existing_in=list(skip_existing_in),
                     clobber=clobber,
-                ).finish(metadata={"campaign": str(campaign.root)})
+                ).finish(metadata=graph_metadata(campaign))
             except OutputExistsError as error:
                 raise UserError(
                     f"Run {output_run} has outputs already: {error} Name another run, or give "

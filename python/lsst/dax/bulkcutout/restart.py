@@ -9,11 +9,15 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import yaml
+
 from .bps.cancel import queued_runs
 from .bps.run import restart_bps, run_bps
 from .campaign import Campaign
 from .errors import UserError
 from .finish import finish
+from .graph_software import check_attempts
+from .purged import refuse_purged
 from .quantum_outputs import read_outputs
 from .repackage.packagers import available_cores
 from .retry_rows import patches_to_retry
@@ -23,6 +27,9 @@ from .top_up import top_up
 __all__ = ("restart",)
 
 _LOG = logging.getLogger(__name__)
+
+MIXED = "--other-software"
+"""Option of build-graph that lets another software go on."""
 
 
 def restart(campaign: Campaign, request_file: Path | None = None, *, retry_rows: str | None = None) -> None:
@@ -50,6 +57,10 @@ def restart(campaign: Campaign, request_file: Path | None = None, *, retry_rows:
     DAG that came to its end) a new graph with the unfinished quanta is
     submitted; `finish` merges what all attempts have left.
     """
+    refuse_purged(campaign)
+    mixed = _may_be_mixed(campaign)
+    if not mixed:
+        check_attempts(campaign, f"`extraQgraphOptions: {MIXED}` in {campaign.bps_config.name}")
     with hold_run(campaign):
         if runs := queued_runs(campaign):
             raise UserError(
@@ -61,17 +72,17 @@ def restart(campaign: Campaign, request_file: Path | None = None, *, retry_rows:
             top_up(campaign, request_file, again=again)
         # What runs from here on is not to see the marker.
         campaign.cancelled.unlink(missing_ok=True)
-        _go_on(campaign)
+        _go_on(campaign, mixed=mixed)
 
 
-def _go_on(campaign: Campaign) -> None:
+def _go_on(campaign: Campaign, *, mixed: bool) -> None:
     directory = _with_rescue_dag(campaign)
     if directory is not None and restart_bps(campaign, directory):
         _LOG.info("Going on with the rescue DAG in %s.", directory)
     elif _all_is_cut(campaign):
         # Nothing is left for BPS, which has no use for a graph without quanta.
         _LOG.info("All quanta are done; packaging here.")
-        finish(campaign, processes=available_cores())
+        finish(campaign, processes=available_cores(), other_software=mixed)
     else:
         run_bps(campaign)
 
@@ -93,3 +104,11 @@ def _all_is_cut(campaign: Campaign) -> bool:
     # The graphs alone do not tell: a new plan has none yet.
     patches = sum(tract.patches for tract in campaign.read_plan().tracts)
     return sum(output.done for output in read_outputs(campaign).values()) == patches
+
+
+def _may_be_mixed(campaign: Campaign) -> bool:
+    """Whether the campaign's own BPS file lets another software go on."""
+    try:
+        return MIXED in str(yaml.safe_load(campaign.bps_config.read_text()).get("extraQgraphOptions", ""))
+    except (OSError, AttributeError, yaml.YAMLError):
+        return False

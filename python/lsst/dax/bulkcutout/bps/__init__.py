@@ -5,7 +5,8 @@
 """All that touches BPS, and nothing else does.
 
 `run` has it run a campaign, with what `environment` sets; `on_cluster` is for
-graphs that a job builds; `parsl_site` is a site that BPS imports.
+graphs that a job builds; `site_keys` tells it what a policy says;
+`parsl_site` is a site that BPS imports.
 """
 
 from __future__ import annotations

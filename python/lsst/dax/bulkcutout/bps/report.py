@@ -11,6 +11,7 @@ files go on from there.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import logging
 from pathlib import Path
@@ -171,7 +172,13 @@ def build_message(campaign: Campaign) -> str:
     files = sorted(campaign.submit.glob("*/quantumGraphGeneration.out"))
     lines = files[-1].read_text(errors="replace").splitlines() if files else []
     prefix = "bulkcutout: "
-    return next((line.removeprefix(prefix) for line in reversed(lines) if line.startswith(prefix)), "")
+    starts = [number for number, line in enumerate(lines) if line.startswith(prefix)]
+    if not starts:
+        return ""
+    first, *others = lines[starts[-1] :]
+    # Lines of the same message are indented.
+    others = list(itertools.takewhile(lambda line: line.startswith("  "), others))
+    return "\n".join([first.removeprefix(prefix), *others])
 
 
 def _locked(held: bool | None) -> str:

@@ -14,7 +14,7 @@ import click
 from .outcome import STATUS_CODES, report_outcome
 from .root import CAMPAIGN, cli
 
-__all__ = ("cancel", "list_", "restart", "status")
+__all__ = ("cancel", "list_", "purge", "restart", "status")
 
 
 @cli.command()
@@ -119,3 +119,50 @@ def restart(campaign: Path, request: Path | None, retry_rows: str | None) -> Non
     with watching(found):
         restart_campaign(found, request, retry_rows=retry_rows)
     report_outcome(found.root)
+
+
+@cli.command()
+@click.argument("campaigns", nargs=-1, type=click.Path(path_type=Path), metavar="[CAMPAIGN]...")
+@click.option(
+    "--older-than",
+    type=click.IntRange(min=0),
+    metavar="DAYS",
+    help="Days after its end for which a campaign's intermediates are kept.",
+)
+@click.option(
+    "--policy",
+    type=click.Path(path_type=Path),
+    help="Policy of a site with these days.  [default: that of each campaign]",
+)
+@click.option("--products", is_flag=True, help="Delete products, too, where a policy gives them a lifetime.")
+@click.option(
+    "--incomplete", is_flag=True, help="Also campaigns that are not complete, or without their product."
+)
+@click.option("--dry-run", is_flag=True, help="Only tell what would be deleted.")
+def purge(
+    campaigns: tuple[Path, ...],
+    older_than: int | None,
+    policy: Path | None,
+    products: bool,
+    incomplete: bool,
+    dry_run: bool,
+) -> None:
+    """Delete the intermediates of campaigns whose time is over.
+
+    Each CAMPAIGN is its directory, or the product's beside it; without any,
+    all that `bulkcutout list` knows.  Request, plan and notes stay, so that
+    `status` still tells of it; nothing can go on with it.  A campaign that
+    runs is never deleted, nor what a link leads to.
+    """
+    from ..policy.purge import purge_all
+
+    click.echo(
+        purge_all(
+            campaigns,
+            older_than_days=older_than,
+            policy_file=policy,
+            products=products,
+            incomplete=incomplete,
+            dry_run=dry_run,
+        )
+    )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -30,6 +31,10 @@ NOT_AGAIN = 2
 @click.option("--skip-existing-in", multiple=True, help="Collection with outputs that need not be remade.")
 @click.option("--max-memory-mb", type=click.IntRange(min=64), help="Memory for pixels of a quantum.")
 @click.option("--clobber-outputs", is_flag=True, help="Replace registered outputs that are in the way.")
+@click.option(
+    "--policy", metavar="FILE", help="Policy of the site.  [default: that of CAMPAIGN, if it has one]"
+)
+@click.option("--other-software", is_flag=True, help="Go on though CAMPAIGN was begun with another software.")
 def build_graph(
     campaign: Path,
     request: Path | None,
@@ -38,19 +43,30 @@ def build_graph(
     skip_existing_in: tuple[str, ...],
     max_memory_mb: int | None,
     clobber_outputs: bool,
+    policy: str | None,
+    other_software: bool,
 ) -> None:
     """Find the images of all targets; write a quantum graph.
 
     What BPS runs as createQuantumGraph.  Makes the plan of CAMPAIGN if there
-    is none; if there is one, the graph has only what has not finished.
+    is none; if there is one, the graph has only what has not finished.  There
+    is no graph of what the policy of the site refuses.
     """
     from ..campaign import Campaign
     from ..failed_build import noting_failure
+    from ..policy.active import building
+    from ..policy.check import PolicyCheck
     from ..progress import Progress
     from ..quantum_graph_builder import build_graph
 
     found = Campaign(campaign.absolute())
-    with contextlib.closing(Progress("Locating targets")) as progress, noting_failure(found):
+    # BPS has an empty name where a site has no policy.
+    check = PolicyCheck(found, Path(policy) if policy else None)
+    with (
+        building(found),
+        contextlib.closing(Progress("Locating targets")) as progress,
+        noting_failure(found),
+    ):
         plan = build_graph(
             found,
             graph,
@@ -59,6 +75,9 @@ def build_graph(
             skip_existing_in=skip_existing_in,
             clobber=clobber_outputs,
             max_memory_mb=max_memory_mb,
+            other_software=other_software,
+            check_request=check.check_request,
+            check_plan=check.check_plan,
             progress=progress.add,
         )
     click.echo(f"{plan.targets:,} targets of {plan.catalog_rows:,} rows; refused: {plan.refused or 'none'}")
@@ -104,38 +123,42 @@ def prepare_jobs(arguments: tuple[str, ...]) -> None:
     show_default=True,
     help="Most seconds for telling the server that the request names; 0 leaves it to a later finish.",
 )
-def finish(campaign: Path, processes: int | None, callback_seconds: int) -> None:
+@click.option("--other-software", is_flag=True, help="Package what another software has cut.")
+def finish(campaign: Path, processes: int | None, callback_seconds: int, other_software: bool) -> None:
     """Package what the quanta of CAMPAIGN have left.
 
     What BPS runs as the final job.  Can be given again at any time: what is
     there already and would come out the same is left alone.  Ends with 0
-    (complete), 2 (some quanta have not finished, or the campaign was
-    cancelled: then nothing is packaged) or 75 (try again, also if it is
-    killed).
+    (complete), 2 (some quanta have not finished, the campaign was cancelled:
+    then nothing is packaged, or this is another software than theirs: nothing
+    is changed then) or 75 (try again, also if it is killed).
     """
     from ..supervisor import supervise
 
     began = time.time()
     sys.exit(
         supervise(
-            lambda: exit_code_of(lambda: _finish(campaign, processes, callback_seconds)),
+            lambda: exit_code_of(lambda: _finish(campaign, processes, callback_seconds, other_software)),
             lambda message: _say_killed(campaign, message, began, callback_seconds),
         )
     )
 
 
-def _finish(campaign: Path, processes: int | None, callback_seconds: int) -> int:
+def _finish(campaign: Path, processes: int | None, callback_seconds: int, other_software: bool) -> int:
     from ..finish import finish as finish_campaign
     from ..progress import Progress
     from ..repackage.packagers import available_cores
     from ..submit import find_campaign
 
     with contextlib.closing(Progress("Packaging")) as progress:
-        return finish_campaign(
-            find_campaign(campaign),
-            progress=progress.set,
-            processes=processes or available_cores(),
-            callback_s=callback_seconds,
+        return _or_not_again(
+            lambda: finish_campaign(
+                find_campaign(campaign),
+                progress=progress.set,
+                processes=processes or available_cores(),
+                callback_s=callback_seconds,
+                other_software=other_software,
+            )
         )
 
 
@@ -165,7 +188,22 @@ def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
         sys.exit(NOT_AGAIN)
     from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
 
+    from ..graph_software import check_graph
     from ..zipfile_fault import mend_zipfile
 
+    graph = next((argument for argument in arguments if argument.endswith(".qg")), None)
+    if graph is not None and (code := _or_not_again(lambda: check_graph(graph))):
+        sys.exit(code)
     with mend_zipfile():
         pipetask(["--long-log", "--log-level", "VERBOSE", command, *arguments])
+
+
+def _or_not_again(work: Callable[[], int | None]) -> int:
+    """BPS is not to try again what only another software can do."""
+    from ..software import OtherSoftwareError
+
+    try:
+        return work() or 0
+    except OtherSoftwareError as error:
+        click.echo(f"bulkcutout: {error}", err=True)
+        return NOT_AGAIN

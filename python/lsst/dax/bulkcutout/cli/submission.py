@@ -25,7 +25,9 @@ __all__ = ("estimate", "ingest", "submit")
     "--out", type=click.Path(path_type=Path, file_okay=False), help="Directory for sky.png and estimate.json."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def estimate(request: Path, out: Path | None, as_json: bool) -> None:
+@click.option("--policy", type=click.Path(path_type=Path), help="Policy of a site: say what it would refuse.")
+@click.option("--site", help="The same, by the policy of a site: its name, or path of a BPS configuration.")
+def estimate(request: Path, out: Path | None, as_json: bool, policy: Path | None, site: str | None) -> None:
     """Tell what REQUEST would give and cost; submit nothing.
 
     Rows that would get a cutout and rows that would not, images to read,
@@ -35,9 +37,11 @@ def estimate(request: Path, out: Path | None, as_json: bool) -> None:
     """
     from ..estimate.forecast import estimate_request
     from ..progress import Progress
+    from ..submit import refusals_at
 
+    refusals = refusals_at(site, policy)
     with contextlib.closing(Progress("Locating targets")) as progress:
-        found = estimate_request(request, out, progress=progress.add)
+        found = estimate_request(request, out, refusals=refusals, progress=progress.add)
     click.echo(found.to_json() if as_json else str(found))
 
 
@@ -58,9 +62,17 @@ def estimate(request: Path, out: Path | None, as_json: bool) -> None:
 @click.option(
     "--build-on-cluster", is_flag=True, help="Have a job of the site find the images of all targets."
 )
+@click.option(
+    "--policy", type=click.Path(path_type=Path), help="Policy of the site.  [default: what the site names]"
+)
 @click.option("--prepare-only", is_flag=True, help="Only write the file that `bps submit` takes.")
 def submit(
-    request: Path, site: str, campaign: Path | None, build_on_cluster: bool, prepare_only: bool
+    request: Path,
+    site: str,
+    campaign: Path | None,
+    build_on_cluster: bool,
+    policy: Path | None,
+    prepare_only: bool,
 ) -> None:
     """Run REQUEST, a YAML or JSON file.
 
@@ -74,7 +86,9 @@ def submit(
     """
     from ..submit import prepare
 
-    prepared = prepare(request, site=site, directory=campaign, build_on_cluster=build_on_cluster)
+    prepared = prepare(
+        request, site=site, directory=campaign, build_on_cluster=build_on_cluster, policy_file=policy
+    )
     click.echo(f"Campaign: {prepared.root}")
     if prepare_only:
         click.echo(f"Submit it with: bps submit {prepared.bps_config}")

@@ -4,7 +4,10 @@
 
 """What a campaign may cost at a site, and how long it is kept.
 
-`site_policy` holds what the site says.
+`site_policy` holds what the site says.  `check` holds a campaign to it, by
+`request_rules` before it is planned and by `cost_rules` when its cost is
+known; `active` tells which campaigns are at work.  `purge` deletes campaigns
+whose `lifetime` is over, with care (`deletion`).
 """
 
 from __future__ import annotations
