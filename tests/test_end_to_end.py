@@ -20,6 +20,7 @@ import yaml
 from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
 from lsst.dax.bulkcutout.tests import hsc_repo, real_data
 from lsst.dax.bulkcutout.tests.campaigns import write_request
+from lsst.dax.bulkcutout.tests.sabotage import Fault, write_faults
 
 PROGRAMS = Path(sys.executable).parent
 
@@ -84,17 +85,17 @@ def test_prepared_campaign_is_submitted_by_bps(coded_request: Path, tmp_path: Pa
     campaign = tmp_path / "out.campaign"
     assert f"bps submit {campaign / 'bps.yaml'}" in said
     config = yaml.safe_load((campaign / "bps.yaml").read_text())
-    sabotage = f"{sys.executable} -m lsst.dax.bulkcutout.tests.campaigns kill-once after_cutouts"
+    write_faults(tmp_path / "faults.json", [Fault("die", str(tmp_path / "died"), where="after_cutouts")])
     config["runQuantumCommand"] = (
-        f"{sabotage} {tmp_path}/died run-quanta {{butlerConfig}} {{qgraphFile}} "
-        "--qgraph-node-id {qgraphNodeId}"
+        f"{sys.executable} -m lsst.dax.bulkcutout.tests.sabotage {tmp_path}/faults.json run-quanta "
+        "{butlerConfig} {qgraphFile} --qgraph-node-id {qgraphNodeId}"
     )
     config["site"] = {"local": {"retries": 0}}
     (campaign / "bps.yaml").write_text(yaml.safe_dump(config))
     # BPS on Parsl has no better word for a final job that exits with 2.
     run("bps", "submit", campaign / "bps.yaml", cwd=tmp_path, status=1)
     assert json.loads(run("bulkcutout", "status", "--json", campaign))["state"] == "partial"
-    assert (tmp_path / "died").exists()
+    assert (tmp_path / "died.0").exists()
     answers = Counter(pq.read_table(tmp_path / "out" / "status.parquet")["status"].to_pylist())
     assert answers["not_processed"] and answers["delivered"]
     assert "complete: 4 of 4" in run("bulkcutout", "restart", campaign, cwd=tmp_path)

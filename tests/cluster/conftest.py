@@ -15,7 +15,8 @@ HERE = Path(__file__).parent
 # pytest does it by itself in one of its import modes only.
 sys.path.insert(0, str(HERE))
 
-from pool import Pool  # noqa: E402 (needs the line above)
+from campaign_check import CheckedSky, Stage, make_sky  # noqa: E402 (needs the line above)
+from pool import Pool  # noqa: E402
 from pool_setup import PoolUnavailableError, hold, install, tests_directory  # noqa: E402
 
 # As long as another session with the same checkout may take.
@@ -23,10 +24,17 @@ WAIT_FOR_OTHERS_S = 1800.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this directory."""
+    """Mark the tests of this directory, for one process; others by file.
+
+    What a file has made serves all its tests, and the pool those of all files
+    here: ``--dist loadgroup`` hands each group to one process as a whole.
+    """
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("cluster")
+            item.add_marker(pytest.mark.xdist_group("cluster"))
+        else:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session")
@@ -38,9 +46,7 @@ def installed_pool_programs() -> None:
         pytest.skip(f"no test pool: {reason}")
 
 
-# Not of the session: where several processes test, the pool goes on from one
-# to the other when the first has done with its module.
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def pool(installed_pool_programs: None) -> Iterator[Pool]:
     """A running pool without glideins; `glideins` brings some."""
     directory = tests_directory()
@@ -57,3 +63,25 @@ def pool(installed_pool_programs: None) -> Iterator[Pool]:
 def glideins(pool: Pool) -> list[str]:
     """SLURM's ids of two glideins, whatever a test before did to them."""
     return pool.need_glideins(2)
+
+
+@pytest.fixture(scope="session")
+def checked_sky(tmp_path_factory: pytest.TempPathFactory) -> CheckedSky:
+    """44 patches in two tracts, and a catalog; see `Stage`."""
+    return make_sky(tmp_path_factory.mktemp("sky"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, checked_sky: CheckedSky) -> dict[str, str]:
+    """Checksums of the product that ``bps submit`` makes of it on Parsl."""
+    stage = Stage(tmp_path_factory.mktemp("parsl"), checked_sky, None)
+    stage.bulkcutout("submit", stage.request, "--prepare-only")
+    stage.run("bps", "submit", stage.campaign / "bps.yaml")
+    stage.check()
+    return stage.digests()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, checked_sky: CheckedSky, pool: Pool, glideins: list[str]) -> Stage:
+    """The place of a campaign on that sky, on the pool with two glideins."""
+    return Stage(tmp_path / "stage", checked_sky, pool)

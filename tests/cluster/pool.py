@@ -228,6 +228,35 @@ class Pool:
             raise
         return ids
 
+    def node_of(self, job_id: str) -> str:
+        """Name the SLURM node of a glidein.
+
+        Parameters
+        ----------
+        job_id
+            SLURM's id of the glidein.
+
+        Returns
+        -------
+        node
+            As ``node1``.
+        """
+        return self.exec("squeue", "--noheader", "--jobs", job_id, "--format=%N").stdout.strip()
+
+    def set_node(self, node: str, state: str) -> None:
+        """Take a SLURM node away, with all that runs on it, or give it back.
+
+        Parameters
+        ----------
+        node
+            Its name.
+        state
+            ``down`` or ``resume``.
+        """
+        reason = ["reason=test"] if state == "down" else []
+        # Only SLURM's own user may.
+        self.exec("scontrol", "update", f"nodename={node}", f"state={state}", *reason)
+
     def need_glideins(self, count: int = 2) -> list[str]:
         """Bring the glideins up to a number, whatever happened to them.
 
@@ -310,6 +339,21 @@ class Pool:
         """
         return self._ads("condor_q", "-allusers", "-constraint", constraint)
 
+    def history(self, constraint: str) -> list[dict[str, Any]]:
+        """List jobs that have left the queue.
+
+        Parameters
+        ----------
+        constraint
+            ClassAd expression, as ``DAGManJobId == 5``.
+
+        Returns
+        -------
+        ads
+            As those of `jobs`.
+        """
+        return self._ads("condor_history", "-constraint", constraint)
+
     def wait_for_job(self, cluster: int | str, *, deadline_s: float = 120.0) -> dict[str, Any]:
         """Wait until a job has left the queue; for a DAG, give DAGMan's id.
 
@@ -326,9 +370,8 @@ class Pool:
             Its ClassAd in the history; ``ExitCode`` is the DAG's.
         """
         constraint = f"ClusterId == {str(cluster).partition('.')[0]}"
-        history = ("condor_history", "-limit", "1", "-constraint", constraint)
         self.wait_until(lambda: not self.jobs(constraint), f"job {cluster} is done", deadline_s=deadline_s)
-        return self.wait_until(lambda: self._ads(*history), f"job {cluster} is in the history")[0]
+        return self.wait_until(lambda: self.history(constraint), f"job {cluster} is in the history")[0]
 
     def job_processes(self, job_id: str) -> list[Process]:
         """Find the processes of a running job.

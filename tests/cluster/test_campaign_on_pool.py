@@ -2,153 +2,186 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""Campaigns on a real HTCondor pool, undisturbed and killed.
+"""Campaigns of 44 quanta on a real HTCondor pool to which bad things happen.
 
-The product that all are compared with was made in this process, without BPS.
+Each test says what shows that the thing has happened; then `Stage.check` has
+every row answered once, checksums that hold, nothing written outside, and the
+bytes of a product that was made on Parsl with nothing in the way.
 """
 
 from __future__ import annotations
 
-import hashlib
 import re
-import subprocess
-import sys
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
-import yaml
+from campaign_check import CheckedSky, Stage, damaged, run_id
 from pool import Pool
 
-from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
-from lsst.dax.bulkcutout.tests import SkyRepository
-from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
-
-BULKCUTOUT = Path(sys.executable).with_name("bulkcutout")
-SABOTAGE = f"{sys.executable} -m lsst.dax.bulkcutout.tests.campaigns"
-RUN_QUANTA = (
-    "run-quanta {butlerConfig} {fileDistributionEndPoint}{qgraphFile} --qgraph-node-id {qgraphNodeId} "
-    "{extraRunQuantumOptions}"
-)
-DEADLINE_S = 240.0
+from lsst.dax.bulkcutout.tests.sabotage import Fault
 
 
-def digests(directory: Path) -> dict[str, str]:
-    return {
-        path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(directory.glob("size=*/*"))
-    }
+def log_of(stage: Stage, job: str, start: int) -> str:
+    """What a job has printed in one of its starts, from 0."""
+    [path] = stage.campaign.glob(f"submit/*/jobs/**/*.{job.partition('.')[0]}.{start}.out")
+    return path.read_text()
 
 
-@pytest.fixture(scope="module")
-def undisturbed(
-    tmp_path_factory: pytest.TempPathFactory, coded_repo: SkyRepository, coded_catalog: Path
-) -> dict[str, str]:
-    """Checksums of the data files of a run that nothing happened to."""
-    directory = tmp_path_factory.mktemp("here")
-    request = write_request(directory, coded_repo, coded_catalog, partition={"max_rows_per_file": 50})
-    _, status = run_here(request)
-    assert status == 0
-    return digests(directory / "out")
+def memory_of_starts(stage: Stage, job: str) -> list[int]:
+    """Megabytes that a job was given, each time that it started."""
+    [path] = stage.campaign.glob(f"submit/*/jobs/**/*.{job.partition('.')[0]}.log")
+    return [int(found) for found in re.findall(r"^\tMemory = (\d+)$", path.read_text(), re.MULTILINE)]
 
 
-@pytest.fixture
-def request_file(tmp_path: Path, coded_repo: SkyRepository, coded_catalog: Path) -> Path:
-    return write_request(tmp_path, coded_repo, coded_catalog, partition={"max_rows_per_file": 50})
+def glidein_of(occurrence: dict[str, str]) -> str:
+    return Path(occurrence["scratch"]).parents[1].name
 
 
-def site(directory: Path, **changes: object) -> Path:
-    """A site file as an operator writes it: the package's, and changes."""
-    config = {
-        "includeConfigs": [str(CONFIG_DIRECTORY / "sites" / "htcondor.yaml")],
-        "memoryLimit": 8000,
-        # One patch a job, so that a killed job is a killed quantum.
-        "cluster": {"byTract": {"partitionMaxSize": 1}},
-        **changes,
-    }
-    path = directory / "site.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def bulkcutout(pool: Pool, *arguments: str | Path, status: int = 0) -> str:
-    done = subprocess.run(
-        [BULKCUTOUT, *map(str, arguments)],
-        env=pool.env,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    assert done.returncode == status, done.stdout
-    return done.stdout
-
-
-def wait(pool: Pool, output: str) -> int:
-    """Wait for the DAG of a submission; gives its exit status."""
-    (run_id,) = re.findall(r"Run Id: (\d+\.\d+)", output) or re.findall(r"Run (\d+\.\d+) goes on", output)
-    return int(pool.wait_for_job(run_id, deadline_s=DEADLINE_S)["ExitCode"])
-
-
-def rows_are_answered_once(out: Path) -> dict[str, int]:
-    table = pq.read_table(out / "status.parquet")
-    assert table["row"].to_pylist() == list(range(len(table)))
-    counts = table["status"].value_counts().to_pylist()
-    return {entry["values"]: entry["counts"] for entry in counts}
-
-
-def test_product_is_the_same_as_without_a_pool(
-    pool: Pool, glideins: list[str], request_file: Path, undisturbed: dict[str, str]
+def test_two_campaigns_at_once_over_the_same_patches(
+    stage: Stage, tmp_path: Path, checked_sky: CheckedSky, undisturbed: dict[str, str]
 ) -> None:
-    output = bulkcutout(pool, "submit", request_file, "--site", site(request_file.parent))
-    assert wait(pool, output) == 0
-    out = request_file.parent / "out"
-    assert digests(out) == undisturbed
-    assert "complete: 4 of 4 quanta done" in bulkcutout(pool, "status", request_file.parent / "out.campaign")
-    assert "not_processed" not in rows_are_answered_once(out)
-    bulkcutout(pool, "verify", out, "--sample", "20")
-
-
-def test_killed_jobs_are_run_again(
-    pool: Pool, glideins: list[str], request_file: Path, undisturbed: dict[str, str]
-) -> None:
-    """A quantum dies of SIGKILL between writing its cutouts and its metadata,
-    and finish dies between two data files; BPS runs both again.
+    """One by `bps submit`, one by `bulkcutout submit`; jobs of both wait for
+    each other.
     """
-    directory = request_file.parent
-    changes = {
-        "runQuantumCommand": f"{SABOTAGE} kill-once after_cutouts {directory}/quantum-died {RUN_QUANTA}",
-        "finalJob": {
-            "command1": f"{SABOTAGE} kill-once packaging {directory}/finish-died finish {{campaignDir}}"
-        },
-    }
-    output = bulkcutout(pool, "submit", request_file, "--site", site(directory, **changes))
-    assert wait(pool, output) == 0
-    assert (directory / "quantum-died").exists() and (directory / "finish-died").exists()
-    assert digests(directory / "out") == undisturbed
-    rows_are_answered_once(directory / "out")
+    stages = [stage, Stage(tmp_path / "other", checked_sky, stage.pool)]
+    waits, runs = [], []
+    for one in stages:
+        waits.append(Fault("wait", str(one.notes / "started"), patch=(8, 5)))
+        site = one.site([waits[-1]])
+        if one is stage:
+            one.bulkcutout("submit", one.request, "--site", site, "--prepare-only")
+            runs.append(run_id(one.run("bps", "submit", one.campaign / "bps.yaml")))
+        else:
+            runs.append(one.submit(site))
+    assert stage.pool is not None
+    stage.pool.wait_until(lambda: all(wait.occurrences() for wait in waits), "jobs of both campaigns run")
+    for wait in waits:
+        wait.release()
+    for one, run in zip(stages, runs, strict=True):
+        assert one.wait(run) == 0
+        assert "complete: 44 of 44 quanta done" in one.bulkcutout("status", one.campaign)
+        one.check(undisturbed)
 
 
-def test_restart_goes_on_with_the_rescue_dag(
-    pool: Pool, glideins: list[str], request_file: Path, undisturbed: dict[str, str]
+def test_storage_that_fails_memory_that_lacks_and_jobs_that_are_killed(
+    stage: Stage, undisturbed: dict[str, str]
 ) -> None:
-    """Quanta fail past all retries; what there is gets packaged; a restart
-    completes it.
+    """What BPS and HTCondor put right by themselves, each in another job."""
+    image = stage.sky.repo.paths[3, 5, "r"]
+    # Three readings end the first start of the job, the fourth is repeated in
+    # the second.
+    storage = Fault("unreadable", str(stage.notes / "storage"), file=str(image), times=4)
+    memory = Fault("swell", str(stage.notes / "memory"), patch=(8, 3), megabytes=1000)
+    quantum = Fault("die", str(stage.notes / "quantum"), where="after_cutouts", patch=(3, 15))
+    packaging = Fault("die", str(stage.notes / "packaging"), where="packaging")
+
+    run = stage.submit(stage.site([storage, memory, quantum, packaging]))
+
+    assert stage.wait(run) == 0
+    ads = {ad["Id"]: ad for ad in stage.jobs(run)}
+
+    said = [occurrence["job"] for occurrence in storage.occurrences()]
+    assert len(said) == 4 and len(set(said)) == 1
+    assert ads[said[0]]["NumJobStarts"] == 2
+    assert "Try 2 of 3 failed: [Errno 5] Input/output error" in log_of(stage, said[0], 0)
+    assert "Try 1 of 3 failed: [Errno 5] Input/output error" in log_of(stage, said[0], 1)
+
+    [swollen] = [ads[occurrence["job"]] for occurrence in memory.occurrences()]
+    assert swollen["NumHolds"] >= 1 and swollen["ExitCode"] == 0
+    assert swollen["LastHoldReason"].endswith("memory usage exceeded request_memory")
+    allotted = memory_of_starts(stage, swollen["Id"])
+    assert allotted[0] < swollen["ResidentSetSize"] / 1024 < allotted[-1]
+
+    for fault in (quantum, packaging):
+        [killed] = [ads[occurrence["job"]] for occurrence in fault.occurrences()]
+        assert killed["NumJobStarts"] == 2
+        assert (killed["ExitCode"], killed["NumHolds"]) == (0, 1)
+        # It might have been for want of memory.
+        first, second = memory_of_starts(stage, killed["Id"])
+        assert second == 2 * first
+    stage.check(undisturbed)
+
+
+def test_glidein_is_killed_and_a_node_goes_down_under_running_jobs(
+    stage: Stage, undisturbed: dict[str, str]
+) -> None:
+    pool = stage.pool
+    assert pool is not None
+    lost = Fault("wait", str(stage.notes / "lost"), patch=(3, 5), times=None)
+    down = Fault("wait", str(stage.notes / "down"), patch=(8, 5), times=None)
+    run = stage.submit(stage.site([lost, down]))
+    pool.wait_until(lambda: lost.occurrences() and down.occurrences(), "both jobs wait")
+
+    first = glidein_of(lost.occurrences()[0])
+    pool.lose_glidein(first)
+
+    pool.wait_until(lambda: len(lost.occurrences()) == 2, "the job started again", deadline_s=120)
+    assert glidein_of(lost.occurrences()[1]) != first
+    if glidein_of(down.occurrences()[0]) == first:
+        pool.wait_until(lambda: len(down.occurrences()) == 2, "its neighbour too", deadline_s=120)
+    lost.release()
+    pool.need_glideins(2)
+
+    second = glidein_of(down.occurrences()[-1])
+    before = len(down.occurrences())
+    node = pool.node_of(second)
+    pool.set_node(node, "down")
+    try:
+        pool.wait_until(
+            lambda: len(down.occurrences()) > before, "the job started on the other node", deadline_s=120
+        )
+        assert pool.node_of(glidein_of(down.occurrences()[-1])) not in ("", node)
+        assert second not in pool.glideins()
+        down.release()
+        assert stage.wait(run) == 0
+    finally:
+        pool.set_node(node, "resume")
+    ads = {ad["Id"]: ad for ad in stage.jobs(run)}
+    assert ads[lost.occurrences()[0]["job"]]["NumJobStarts"] == 2
+    stage.check(undisturbed)
+
+
+def test_dag_is_removed_and_restarted(stage: Stage, undisturbed: dict[str, str]) -> None:
+    pool = stage.pool
+    assert pool is not None
+    wait = Fault("wait", str(stage.notes / "removed"), patch=(3, 5), times=1)
+    run = stage.submit(stage.site([wait]))
+    pool.wait_until(wait.occurrences, "the job waits")
+
+    pool.exec("condor_rm", run)
+
+    stage.wait(run)
+    unprocessed = stage.unprocessed()
+    assert (3, 5) in unprocessed
+    stage.check(not_processed=unprocessed)
+
+    wait.release()
+    assert stage.wait(run_id(stage.bulkcutout("-v", "restart", stage.campaign))) == 0
+    stage.check(undisturbed)
+
+
+def test_corrupt_input_and_a_quantum_that_always_fails(
+    tmp_path: Path, checked_sky: CheckedSky, pool: Pool, glideins: list[str], undisturbed: dict[str, str]
+) -> None:
+    """Damage is an answer; a failure past all retries is none, and a restart
+    does that quantum alone.
     """
-    directory = request_file.parent
-    cause = directory / "out-of-order"
-    cause.touch()
-    changes = {
-        "runQuantumCommand": f"{SABOTAGE} fail-while after_cutouts {cause} {RUN_QUANTA}",
-        "numberOfRetries": 1,
-    }
-    output = bulkcutout(pool, "submit", request_file, "--site", site(directory, **changes))
-    assert wait(pool, output) != 0
-    counts = rows_are_answered_once(directory / "out")
-    assert counts["not_processed"] > 200 and "delivered" not in counts
-    assert list((directory / "out.campaign" / "submit").glob("*/*.rescue*"))
-    cause.unlink()
-    output = bulkcutout(pool, "-v", "restart", directory / "out.campaign")
-    assert wait(pool, output) == 0
-    assert digests(directory / "out") == undisturbed
-    rows_are_answered_once(directory / "out")
+    sky = damaged(checked_sky, tmp_path / "sky", [(3, 13, "r"), (8, 12, "r")])
+    stage = Stage(tmp_path / "stage", sky, pool)
+    failure = Fault("fail", str(stage.notes / "failure"), patch=(8, 2), times=None)
+    run = stage.submit(stage.site([failure], numberOfRetries=1))
+
+    assert stage.wait(run) != 0
+    assert len(failure.occurrences()) == 2
+    # The second band of the other damaged patch is good.
+    stage.check(read_failed=[(3, 13)], not_processed=[(8, 2)])
+
+    stage.set_faults([])
+    assert stage.wait(run_id(stage.bulkcutout("-v", "restart", stage.campaign))) == 0
+    stage.check(read_failed=[(3, 13)])
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left_in_the_queue(pool: Pool) -> None:
+    """A test that has failed leaves its jobs to nobody."""
+    pool.exec("condor_rm", "-all", check=False)

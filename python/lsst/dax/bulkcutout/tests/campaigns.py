@@ -20,7 +20,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -216,8 +216,10 @@ def run_here(
 
 
 @contextlib.contextmanager
-def kill_at(place: KillPlace, action: Callable[[], None]) -> Any:
-    """Do something at a certain place in every quantum.
+def kill_at(
+    place: KillPlace, action: Callable[[], None], *, patch: tuple[int, int] | None = None
+) -> Iterator[None]:
+    """Do something at a certain place in every quantum, or in one.
 
     Parameters
     ----------
@@ -225,19 +227,26 @@ def kill_at(place: KillPlace, action: Callable[[], None]) -> Any:
         The place.
     action
         What to do there: kill this process, or raise.
+    patch
+        Tract and patch of the quantum; `None` for every one.
 
     Yields
     ------
     nothing
         Quanta die inside the context.
     """
+    from lsst.daf.butler import Quantum
     from lsst.pipe.base.single_quantum_executor import SingleQuantumExecutor
 
     name = {"before": "_run_quantum", "after_cutouts": "_write_metadata"}[place]
     original = getattr(SingleQuantumExecutor, name)
 
     def doomed(*args: Any, **kwargs: Any) -> Any:
-        action()
+        (quantum,) = (arg for arg in args if isinstance(arg, Quantum))
+        data_id = quantum.dataId
+        assert data_id is not None
+        if patch is None or (data_id["tract"], data_id["patch"]) == patch:
+            action()
         return original(*args, **kwargs)
 
     setattr(SingleQuantumExecutor, name, doomed)
