@@ -2,7 +2,8 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""What holds for every test: settings of hypothesis, and the account of skips.
+"""What holds for every test: settings of hypothesis, who runs it, and the
+account of skips.
 
 A skipped test proves nothing, so a session ends with a table of them. With
 ``CI=true`` a skip that `allowed_skips.txt` does not allow fails the session.
@@ -26,6 +27,7 @@ from lsst.dax.bulkcutout.watch.register import CAMPAIGNS_VARIABLE
 __all__ = ("coded_catalog", "coded_repo", "coded_request", "tiny_catalog", "tiny_repo")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+CLUSTER = Path(__file__).with_name("cluster")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 # Machines that run tests are shared and slow at times: a deadline for one
@@ -42,6 +44,19 @@ def campaigns_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CAMPAIGNS_VARIABLE, str(directory))
         yield directory
+
+
+# First, for xdist reads the marks in a hook of the same name.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests belong in one process, for ``--dist loadgroup``.
+
+    What a file has made serves all its tests, and the pool those of all files
+    in `CLUSTER`.
+    """
+    for item in items:
+        group = CLUSTER.name if CLUSTER in item.path.parents else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
 
 
 class Skip(NamedTuple):
@@ -70,7 +85,11 @@ def skips_of(config: pytest.Config) -> Iterator[Skip]:
     for report in reporter.stats.get("skipped", []) if reporter is not None else []:
         longrepr = report.longrepr
         reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
-        yield Skip(report.nodeid, " ".join(reason.removeprefix("Skipped: ").split()))
+        test = report.nodeid
+        # With --dist loadgroup, the name of the group follows.
+        if test.rfind("@") > test.rfind("]"):
+            test = test.rpartition("@")[0]
+        yield Skip(test, " ".join(reason.removeprefix("Skipped: ").split()))
 
 
 def is_allowed(skip: Skip, allowed: list[Skip]) -> bool:

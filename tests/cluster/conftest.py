@@ -24,17 +24,10 @@ WAIT_FOR_OTHERS_S = 1800.0
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests of this directory, for one process; others by file.
-
-    What a file has made serves all its tests, and the pool those of all files
-    here: ``--dist loadgroup`` hands each group to one process as a whole.
-    """
+    """Mark the tests of this directory."""
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("cluster")
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-        else:
-            item.add_marker(pytest.mark.xdist_group(item.path.name))
 
 
 @pytest.fixture(scope="session")

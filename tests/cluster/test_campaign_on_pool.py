@@ -15,9 +15,10 @@ import re
 from pathlib import Path
 
 import pytest
-from campaign_check import CheckedSky, Stage, damaged, run_id
+from campaign_check import DEADLINE_S, CheckedSky, Stage, damaged, run_id
 from pool import Pool
 
+from lsst.dax.bulkcutout.tests.callbacks import CallbackServer
 from lsst.dax.bulkcutout.tests.sabotage import Fault
 
 
@@ -54,7 +55,9 @@ def test_two_campaigns_at_once_over_the_same_patches(
         else:
             runs.append(one.submit(site))
     assert stage.pool is not None
-    stage.pool.wait_until(lambda: all(wait.occurrences() for wait in waits), "jobs of both campaigns run")
+    stage.pool.wait_until(
+        lambda: all(wait.occurrences() for wait in waits), "jobs of both campaigns run", deadline_s=DEADLINE_S
+    )
     for wait in waits:
         wait.release()
     for one, run in zip(stages, runs, strict=True):
@@ -73,9 +76,14 @@ def test_storage_that_fails_memory_that_lacks_and_jobs_that_are_killed(
     storage = Fault("unreadable", str(stage.notes / "storage"), file=str(image), times=4)
     memory = Fault("swell", str(stage.notes / "memory"), patch=(8, 3), megabytes=1000)
     quantum = Fault("die", str(stage.notes / "quantum"), where="after_cutouts", patch=(3, 15))
-    packaging = Fault("die", str(stage.notes / "packaging"), where="packaging")
+    packaging = Fault("wait", str(stage.notes / "packaging"), where="packaging")
+    pool = stage.pool
+    assert pool is not None
 
     run = stage.submit(stage.site([storage, memory, quantum, packaging]))
+    pool.wait_until(packaging.occurrences, "finish has begun to package", deadline_s=DEADLINE_S)
+    # With all that watches over it.
+    assert pool.kill_job(packaging.occurrences()[0]["job"])
 
     assert stage.wait(run) == 0
     ads = {ad["Id"]: ad for ad in stage.jobs(run)}
@@ -110,15 +118,17 @@ def test_glidein_is_killed_and_a_node_goes_down_under_running_jobs(
     lost = Fault("wait", str(stage.notes / "lost"), patch=(3, 5), times=None)
     down = Fault("wait", str(stage.notes / "down"), patch=(8, 5), times=None)
     run = stage.submit(stage.site([lost, down]))
-    pool.wait_until(lambda: lost.occurrences() and down.occurrences(), "both jobs wait")
+    pool.wait_until(
+        lambda: lost.occurrences() and down.occurrences(), "both jobs wait", deadline_s=DEADLINE_S
+    )
 
     first = glidein_of(lost.occurrences()[0])
     pool.lose_glidein(first)
 
-    pool.wait_until(lambda: len(lost.occurrences()) == 2, "the job started again", deadline_s=120)
+    pool.wait_until(lambda: len(lost.occurrences()) == 2, "the job started again", deadline_s=DEADLINE_S)
     assert glidein_of(lost.occurrences()[1]) != first
     if glidein_of(down.occurrences()[0]) == first:
-        pool.wait_until(lambda: len(down.occurrences()) == 2, "its neighbour too", deadline_s=120)
+        pool.wait_until(lambda: len(down.occurrences()) == 2, "its neighbour too", deadline_s=DEADLINE_S)
     lost.release()
     pool.need_glideins(2)
 
@@ -128,7 +138,9 @@ def test_glidein_is_killed_and_a_node_goes_down_under_running_jobs(
     pool.set_node(node, "down")
     try:
         pool.wait_until(
-            lambda: len(down.occurrences()) > before, "the job started on the other node", deadline_s=120
+            lambda: len(down.occurrences()) > before,
+            "the job started on the other node",
+            deadline_s=DEADLINE_S,
         )
         assert pool.node_of(glidein_of(down.occurrences()[-1])) not in ("", node)
         assert second not in pool.glideins()
@@ -146,7 +158,7 @@ def test_dag_is_removed_and_restarted(stage: Stage, undisturbed: dict[str, str])
     assert pool is not None
     wait = Fault("wait", str(stage.notes / "removed"), patch=(3, 5), times=1)
     run = stage.submit(stage.site([wait]))
-    pool.wait_until(wait.occurrences, "the job waits")
+    pool.wait_until(wait.occurrences, "the job waits", deadline_s=DEADLINE_S)
 
     pool.exec("condor_rm", run)
 
@@ -179,6 +191,44 @@ def test_corrupt_input_and_a_quantum_that_always_fails(
     stage.set_faults([])
     assert stage.wait(run_id(stage.bulkcutout("-v", "restart", stage.campaign))) == 0
     stage.check(read_failed=[(3, 13)])
+
+
+def test_cancel_in_the_middle_and_a_callback_server_in_trouble(
+    stage: Stage, undisturbed: dict[str, str]
+) -> None:
+    """The server hears of the cancel at once. When the restarted campaign
+    ends it is down, comes back, is slow, answers with 500, and is well again.
+    """
+    pool = stage.pool
+    assert pool is not None
+    wait = Fault("wait", str(stage.notes / "cancelled"), patch=(3, 5))
+    with CallbackServer(stage.notes, [204, "slow", 500]) as server:
+        stage.write_request(notify=server.notify)
+        stage.before = stage.surroundings()
+        stage.submit(stage.site([wait]))
+        pool.wait_until(wait.occurrences, "a job is in the middle", deadline_s=DEADLINE_S)
+
+        stage.bulkcutout("cancel", stage.campaign)
+
+        assert pool.jobs() == []
+        places = {place for place in stage.sky.places if place is not None}
+        assert stage.unprocessed() == places
+        stage.check(not_processed=places)
+        assert [event["data"]["state"] for event in server.events] == ["cancelled"]
+
+        server.stop()
+        run = run_id(stage.bulkcutout("-v", "restart", stage.campaign))
+        spool = stage.out / "callback.spool"
+        kept = pool.wait_until(
+            lambda: list(spool.glob("msg_*.json")), "the callback is kept", deadline_s=DEADLINE_S
+        )
+        server.start()
+        assert stage.wait(run) == 0
+        told, calls = server.events, server.calls
+    assert [event["data"]["state"] for event in told] == ["cancelled", "succeeded"]
+    assert [call.verification.webhook_id for call in calls[1:]] == [kept[0].stem] * 3
+    assert not spool.exists()
+    stage.check(undisturbed)
 
 
 @pytest.fixture(autouse=True)
