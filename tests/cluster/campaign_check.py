@@ -359,11 +359,12 @@ def damaged(sky: CheckedSky, folder: Path, images: Iterable[tuple[int, int, str]
     paths = {key: folder / path.relative_to(sky.folder) for key, path in sky.repo.paths.items()}
     for image in images:
         with astropy.io.fits.open(paths[image], disable_image_compression=True) as hdus:
-            where, size = hdus["IMAGE"].fileinfo()["datLoc"], hdus["IMAGE"].size
+            header, where = hdus["IMAGE"].header, hdus["IMAGE"].fileinfo()["datLoc"]
         with paths[image].open("r+b") as stream:
-            # The second half: rows of the table of tiles come first.
-            stream.seek(where + size // 2)
-            stream.write(bytes([0x5A]) * (size // 2))
+            # The compressed tiles come after the table that says where they
+            # are.
+            stream.seek(where + header["NAXIS1"] * header["NAXIS2"])
+            stream.write(b"Z" * header["PCOUNT"])
     repo = dataclasses.replace(sky.repo, root=folder / "repo", paths=paths)
     return dataclasses.replace(sky, folder=folder, repo=repo, catalog=folder / sky.catalog.name)
 

@@ -14,6 +14,7 @@ import pytest
 HERE = Path(__file__).parent
 # pytest does it by itself in one of its import modes only.
 sys.path.insert(0, str(HERE))
+pytest.register_assert_rewrite("campaign_check")
 
 from campaign_check import CheckedSky, Stage, make_sky  # noqa: E402 (needs the line above)
 from pool import Pool  # noqa: E402

@@ -243,19 +243,28 @@ class Pool:
         """
         return self.exec("squeue", "--noheader", "--jobs", job_id, "--format=%N").stdout.strip()
 
-    def set_node(self, node: str, state: str) -> None:
-        """Take a SLURM node away, with all that runs on it, or give it back.
+    def take_node(self, node: str) -> None:
+        """Take a SLURM node down, with all that runs on it.
 
         Parameters
         ----------
         node
             Its name.
-        state
-            ``down`` or ``resume``.
         """
-        reason = ["reason=test"] if state == "down" else []
-        # Only SLURM's own user may.
-        self.exec("scontrol", "update", f"nodename={node}", f"state={state}", *reason)
+        self.exec("scontrol", "update", f"nodename={node}", "state=down", "reason=test")
+
+    def give_node_back(self, node: str) -> None:
+        """Have SLURM use a node again.
+
+        Parameters
+        ----------
+        node
+            Its name.
+        """
+        # SLURM may have done it: a node that registers is up (ReturnToService).
+        self.exec("scontrol", "update", f"nodename={node}", "state=resume", check=False)
+        state = ("sinfo", "--noheader", f"--nodes={node}", "--states=idle,alloc,mix", "--format=%N")
+        self.wait_until(lambda: self.exec(*state).stdout.strip(), f"{node} is up")
 
     def need_glideins(self, count: int = 2) -> list[str]:
         """Bring the glideins up to a number, whatever happened to them.
