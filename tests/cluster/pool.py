@@ -261,7 +261,7 @@ class Pool:
         node
             Its name.
         """
-        # SLURM may have done it: a node that registers is up (ReturnToService).
+        # SLURM may have done it: a node that registers is up again.
         self.exec("scontrol", "update", f"nodename={node}", "state=resume", check=False)
         state = ("sinfo", "--noheader", f"--nodes={node}", "--states=idle,alloc,mix", "--format=%N")
         self.wait_until(lambda: self.exec(*state).stdout.strip(), f"{node} is up")
