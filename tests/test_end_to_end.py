@@ -94,7 +94,7 @@ def test_prepared_campaign_is_submitted_by_bps(coded_request: Path, tmp_path: Pa
     (campaign / "bps.yaml").write_text(yaml.safe_dump(config))
     # BPS on Parsl has no better word for a final job that exits with 2.
     run("bps", "submit", campaign / "bps.yaml", cwd=tmp_path, status=1)
-    assert json.loads(run("bulkcutout", "status", "--json", campaign))["state"] == "partial"
+    assert json.loads(run("bulkcutout", "status", "--json", campaign, status=2))["state"] == "partial"
     assert (tmp_path / "died.0").exists()
     answers = Counter(pq.read_table(tmp_path / "out" / "status.parquet")["status"].to_pylist())
     assert answers["not_processed"] and answers["delivered"]
