@@ -78,4 +78,6 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, checked_sky: CheckedSk
 @pytest.fixture
 def stage(tmp_path: Path, checked_sky: CheckedSky, pool: Pool, glideins: list[str]) -> Stage:
     """The place of a campaign on that sky, on the pool with two glideins."""
+    # A test that has failed leaves its jobs to nobody.
+    pool.exec("condor_rm", "-all", check=False)
     return Stage(tmp_path / "stage", checked_sky, pool)

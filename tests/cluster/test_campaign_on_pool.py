@@ -14,11 +14,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 from campaign_check import DEADLINE_S, CheckedSky, Stage, damaged, mend, run_id
-from pool import Pool
 
-from lsst.dax.bulkcutout.tests.callbacks import CallbackServer
 from lsst.dax.bulkcutout.tests.sabotage import Fault
 
 
@@ -171,13 +168,13 @@ def test_dag_is_removed_and_restarted(stage: Stage, undisturbed: dict[str, str])
 
 
 def test_corrupt_input_and_a_quantum_that_always_fails(
-    tmp_path: Path, checked_sky: CheckedSky, pool: Pool, glideins: list[str], undisturbed: dict[str, str]
+    stage: Stage, tmp_path: Path, checked_sky: CheckedSky, undisturbed: dict[str, str]
 ) -> None:
     """Damage is an answer, a failure past all retries is none. When images
     and storage are mended a restart does both again.
     """
     sky = damaged(checked_sky, tmp_path / "sky", [(3, 13, "r"), (8, 12, "r")])
-    stage = Stage(tmp_path / "stage", sky, pool)
+    stage = Stage(tmp_path / "damaged", sky, stage.pool)
     failure = Fault("fail", str(stage.notes / "failure"), patch=(8, 2), times=None)
     run = stage.submit(stage.site([failure], numberOfRetries=1))
 
@@ -192,47 +189,3 @@ def test_corrupt_input_and_a_quantum_that_always_fails(
     again = stage.bulkcutout("-v", "restart", stage.campaign, "--retry-rows", "read_failed")
     assert stage.wait(run_id(again)) == 0
     stage.check(undisturbed)
-
-
-def test_cancel_in_the_middle_and_a_callback_server_in_trouble(
-    stage: Stage, undisturbed: dict[str, str]
-) -> None:
-    """The server hears of the cancel at once. When the restarted campaign
-    ends it is down, comes back, is slow, answers with 500, and is well again.
-    """
-    pool = stage.pool
-    assert pool is not None
-    wait = Fault("wait", str(stage.notes / "cancelled"), patch=(3, 5))
-    with CallbackServer(stage.notes, [204, "slow", 500]) as server:
-        stage.write_request(notify=server.notify)
-        stage.before = stage.surroundings()
-        stage.submit(stage.site([wait]))
-        pool.wait_until(wait.occurrences, "a job is in the middle", deadline_s=DEADLINE_S)
-
-        stage.bulkcutout("cancel", stage.campaign)
-
-        assert pool.jobs() == []
-        places = {place for place in stage.sky.places if place is not None}
-        assert stage.unprocessed() == places
-        stage.check(not_processed=places)
-        assert [event["data"]["state"] for event in server.events] == ["cancelled"]
-
-        server.stop()
-        run = run_id(stage.bulkcutout("-v", "restart", stage.campaign))
-        spool = stage.out / "callback.spool"
-        kept = pool.wait_until(
-            lambda: list(spool.glob("msg_*.json")), "the callback is kept", deadline_s=DEADLINE_S
-        )
-        server.start()
-        assert stage.wait(run) == 0
-        told, calls = server.events, server.calls
-    assert [event["data"]["state"] for event in told] == ["cancelled", "succeeded"]
-    assert [call.verification.webhook_id for call in calls[1:]] == [kept[0].stem] * 3
-    assert not spool.exists()
-    stage.check(undisturbed)
-
-
-@pytest.fixture(autouse=True)
-def _nothing_is_left_in_the_queue(pool: Pool) -> None:
-    """A test that has failed leaves its jobs to nobody."""
-    pool.exec("condor_rm", "-all", check=False)

@@ -2,135 +2,87 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""Campaigns on a real HTCondor pool that are cancelled, removed, restarted
-and topped up.
-
-The product that all are compared with was made in this process, without BPS.
-"""
+"""Campaigns on a real HTCondor pool that are cancelled and restarted."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from campaign_check import DEADLINE_S, Stage, run_id
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-import pytest
-import yaml
-from pool import Pool
-from test_campaign_on_pool import RUN_QUANTA, SABOTAGE, bulkcutout, digests, rows_are_answered_once, wait
-from tiny_sky import SIZE, TRACT, tiny_table
-
-from lsst.dax.bulkcutout.campaign import Campaign
-from lsst.dax.bulkcutout.quantum_outputs import read_outputs
-from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
-from lsst.dax.bulkcutout.tests import SkyRepository
-from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
-
-ROWS = 18
+from lsst.dax.bulkcutout.tests.callbacks import CallbackServer
+from lsst.dax.bulkcutout.tests.sabotage import Fault
 
 
-@pytest.fixture
-def request_file(tmp_path: Path, tiny_repo: SkyRepository, tiny_catalog: Path) -> Path:
-    return write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, tiny_repo: SkyRepository) -> dict[str, str]:
-    """Checksums of the data files of a run that nothing happened to."""
-    directory = tmp_path_factory.mktemp("here")
-    pq.write_table(tiny_table(tiny_repo), directory / "catalog.parquet")
-    run_here(write_request(directory, tiny_repo, directory / "catalog.parquet", size=SIZE))
-    return digests(directory / "out")
-
-
-def site(directory: Path, **changes: object) -> Path:
-    """One patch a job; two of three jobs wait as long as ``hold`` is there."""
-    config = {
-        "includeConfigs": [str(CONFIG_DIRECTORY / "sites" / "htcondor.yaml")],
-        "memoryLimit": 8000,
-        "cluster": {"byTract": {"partitionMaxSize": 1}},
-        **changes,
-    }
-    path = directory / "site.yaml"
-    path.write_text(yaml.safe_dump(config))
-    return path
-
-
-def cuts_of(campaign: Campaign) -> dict[tuple[int, int], str]:
-    """Run that each patch was cut in."""
-    return {place: output.run for place, output in read_outputs(campaign).items() if output.done}
-
-
-def test_cancel_in_the_middle_restart_and_top_up(
-    pool: Pool, glideins: list[str], request_file: Path, tiny_repo: SkyRepository, undisturbed: dict[str, str]
+def test_cancel_in_the_middle_and_a_callback_server_in_trouble(
+    stage: Stage, undisturbed: dict[str, str]
 ) -> None:
-    directory = request_file.parent
-    campaign = Campaign(directory / "out.campaign")
-    # All jobs wait before their patch, on slots.
-    (hold := directory / "hold").touch()
-    changes = {"runQuantumCommand": f"{SABOTAGE} wait-while before {hold} {RUN_QUANTA}"}
-    output = bulkcutout(pool, "submit", request_file, "--site", site(directory, **changes))
-    pool.wait_until((directory / "hold.reached").exists, "a job is at its patch", deadline_s=120)
-    assert "in the queue: wait for it" in bulkcutout(pool, "restart", campaign.root, status=1)
-    said = bulkcutout(pool, "-v", "cancel", campaign.root)
-    assert "is cancelled; `bulkcutout restart` goes on" in said
-    assert not pool.jobs()
-    assert json.loads(campaign.finish_log.read_text())["state"] == "cancelled"
-    assert rows_are_answered_once(directory / "out") == {"not_processed": ROWS}
-    hold.unlink()
-    # Again, and nothing happens.
-    assert "is cancelled" in bulkcutout(pool, "cancel", campaign.root)
-    output = bulkcutout(pool, "-v", "restart", campaign.root)
-    assert "rescue DAG" in output
-    assert wait(pool, output) == 0
-    assert digests(directory / "out") == undisturbed
-    assert "there is nothing to cancel" in bulkcutout(pool, "cancel", campaign.root)
-    # One row more, in patch 1; another run is not wanted for the rest.
-    before = cuts_of(campaign)
-    rows = tiny_table(tiny_repo).to_pylist()
-    rows.append({**rows[7], "id": 99})
-    pq.write_table(pa.Table.from_pylist(rows), directory / "catalog.parquet")
-    fresh = write_request(directory / "fresh", tiny_repo, directory / "catalog.parquet", size=SIZE)
-    run_here(fresh)
-    output = bulkcutout(pool, "-v", "restart", campaign.root, "--request", request_file)
-    assert wait(pool, output) == 0
-    assert digests(directory / "out") == digests(directory / "fresh" / "out")
-    assert {place for place, run in cuts_of(campaign).items() if before[place] != run} == {(TRACT, 1)}
+    """The server hears of the cancel at once. When the restarted campaign
+    ends it is down, comes back, is slow, answers with 500, and is well again.
+    """
+    pool = stage.pool
+    assert pool is not None
+    wait = Fault("wait", str(stage.notes / "cancelled"), patch=(3, 5))
+    with CallbackServer(stage.notes, [204, "slow", 500]) as server:
+        stage.write_request(notify=server.notify)
+        stage.before = stage.surroundings()
+        stage.submit(stage.site([wait]))
+        pool.wait_until(wait.occurrences, "a job is in the middle", deadline_s=DEADLINE_S)
+
+        assert "in the queue: wait for it" in stage.bulkcutout("restart", stage.campaign, status=1)
+        said = stage.bulkcutout("-v", "cancel", stage.campaign)
+        assert "is cancelled; `bulkcutout restart` goes on" in said
+        assert "is cancelled" in stage.bulkcutout("cancel", stage.campaign)
+
+        assert pool.jobs() == []
+        places = {place for place in stage.sky.places if place is not None}
+        assert stage.unprocessed() == places
+        stage.check(not_processed=places)
+        assert [event["data"]["state"] for event in server.events] == ["cancelled"]
+
+        server.stop()
+        run = run_id(stage.bulkcutout("-v", "restart", stage.campaign))
+        spool = stage.out / "callback.spool"
+        kept = pool.wait_until(
+            lambda: list(spool.glob("msg_*.json")), "the callback is kept", deadline_s=DEADLINE_S
+        )
+        server.start()
+        assert stage.wait(run) == 0
+        told, calls = server.events, server.calls
+    assert [event["data"]["state"] for event in told] == ["cancelled", "succeeded"]
+    assert [call.verification.webhook_id for call in calls[1:]] == [kept[0].stem] * 3
+    assert not spool.exists()
+    stage.check(undisturbed)
+    assert "there is nothing to cancel" in stage.bulkcutout("cancel", stage.campaign)
 
 
-def test_final_job_without_a_slot(
-    pool: Pool, glideins: list[str], request_file: Path, undisturbed: dict[str, str]
+def test_cancel_without_a_slot_for_the_final_job_and_a_finish_that_fails(
+    stage: Stage, undisturbed: dict[str, str]
 ) -> None:
-    directory = request_file.parent
-    campaign = Campaign(directory / "out.campaign")
-    (hold := directory / "hold").touch()
-    changes = {"runQuantumCommand": f"{SABOTAGE} wait-while before {hold} {RUN_QUANTA}"}
-    bulkcutout(pool, "submit", request_file, "--site", site(directory, **changes))
-    pool.wait_until((directory / "hold.reached").exists, "a job is at its patch", deadline_s=120)
+    """All glideins are lost, the final job cannot run: cancel does its work.
+    After the restart packaging fails past all retries; only that is left then.
+    """
+    pool = stage.pool
+    assert pool is not None
+    wait = Fault("wait", str(stage.notes / "cancelled"), times=None)
+    failure = Fault("fail", str(stage.notes / "broken"), where="packaging", times=None)
+    # Two jobs.
+    site = stage.site([wait, failure], cluster={"byTract": {"partitionMaxSize": 25}})
+    stage.submit(site)
+    pool.wait_until(wait.occurrences, "a job is in the middle", deadline_s=DEADLINE_S)
     for job_id in pool.glideins():
         pool.lose_glidein(job_id)
-    said = bulkcutout(pool, "-v", "cancel", campaign.root, "--wait", "8")
-    assert "is taken out of the queue" in said and not pool.jobs()
-    assert rows_are_answered_once(directory / "out") == {"not_processed": ROWS}
-    hold.unlink()
+
+    said = stage.bulkcutout("-v", "cancel", stage.campaign, "--wait", "8")
+
+    assert "is taken out of the queue" in said and pool.jobs() == []
+    stage.check(not_processed={place for place in stage.sky.places if place is not None})
+
+    stage.set_faults([failure])
     pool.need_glideins(2)
-    output = bulkcutout(pool, "-v", "restart", campaign.root)
-    assert wait(pool, output) == 0
-    assert digests(directory / "out") == undisturbed
+    again = stage.bulkcutout("-v", "restart", stage.campaign)
+    assert "rescue DAG" in again
+    assert stage.wait(run_id(again)) != 0
+    # Two retries.
+    assert len(failure.occurrences()) == 3
 
-
-def test_only_finish_is_left(
-    pool: Pool, glideins: list[str], request_file: Path, undisturbed: dict[str, str]
-) -> None:
-    directory = request_file.parent
-    campaign = Campaign(directory / "out.campaign")
-    (cause := directory / "broken").touch()
-    changes = {"finalJob": {"command1": f"{SABOTAGE} fail-while packaging {cause} finish {{campaignDir}}"}}
-    output = bulkcutout(pool, "submit", request_file, "--site", site(directory, **changes))
-    assert wait(pool, output) != 0
-    cause.unlink()
-    output = bulkcutout(pool, "-v", "restart", campaign.root)
-    assert wait(pool, output) == 0
-    assert digests(directory / "out") == undisturbed
-    print(bulkcutout(pool, "-v", "restart", campaign.root))
+    assert "packaging here" in stage.bulkcutout("-v", "restart", stage.campaign)
+    stage.check(undisturbed)
