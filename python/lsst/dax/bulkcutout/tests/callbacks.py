@@ -127,6 +127,17 @@ class CallbackServer:
             self._server.server_close()
             self._server = None
 
+    def answer_with(self, *answers: Answer) -> None:
+        """Misbehave with the next calls.
+
+        Parameters
+        ----------
+        *answers
+            What to do with each of them.
+        """
+        with self._came:
+            self._answers = list(answers)
+
     def wait_for(self, n: int, seconds: float = 60.0) -> None:
         """Wait until calls have come.
 
