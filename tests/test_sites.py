@@ -25,6 +25,7 @@ from tiny_sky import tiny_table
 
 import lsst.ctrl.bps.htcondor
 import lsst.ctrl.bps.parsl
+import lsst.dax.bulkcutout.bps
 from lsst.ctrl.bps import BPS_DEFAULTS, BpsConfig, GenericWorkflowJob
 from lsst.ctrl.execute.allocatorParser import AllocatorParser
 from lsst.ctrl.execute.condorInfoConfig import CondorInfoConfig
@@ -41,8 +42,6 @@ OF_HTCONDOR = ("htcondor", "slurm_pool", "usdf")
 
 # Keys of PanDA's plugin, which is not installed: its utils.py has them.
 OF_PANDA = {"runnerCommand"}
-# Our own, which our own commands are made of.
-OURS = {"campaignDir", "requestFile"}
 # Their keys are names that we or HTCondor have given.
 NAMED = {"cluster", "environment", "pipetask", "profile", "site", "wmsConfig"}
 
@@ -57,9 +56,12 @@ def keys(section: dict[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[
 
 @pytest.fixture(scope="module")
 def words() -> set[str]:
-    """All words in BPS and its plugins: code, defaults and templates."""
-    found: set[str] = set()
-    for package in (lsst.ctrl.bps, lsst.ctrl.bps.htcondor, lsst.ctrl.bps.parsl):
+    """All words in BPS and its plugins: code, defaults and templates; and
+    names of ours that our commands are made of.
+    """
+    commands = (CONFIG_DIRECTORY / "bulkcutout_bps.yaml").read_text()
+    found = set(re.findall(r"\{(\w+)\}", commands))
+    for package in (lsst.ctrl.bps, lsst.ctrl.bps.htcondor, lsst.ctrl.bps.parsl, lsst.dax.bulkcutout.bps):
         for path in Path(package.__path__[0]).rglob("*"):
             if path.suffix in (".py", ".yaml") and "tests" not in path.parts:
                 found.update(re.findall(r"\w+", path.read_text()))
@@ -79,7 +81,7 @@ def test_every_key_is_one_that_bps_looks_for(name: str, words: set[str]) -> None
     for path in keys(contents):
         if len(path) > 1 and path[-2] in NAMED or path[-1].startswith("+"):
             continue
-        assert path[-1] in words | OF_PANDA | OURS, ".".join(path)
+        assert path[-1] in words | OF_PANDA, ".".join(path)
         # What provisions is looked for in one place only.
         assert path[-1].startswith("provisioning") <= (path[0] == "provisioning"), ".".join(path)
     misspelt = {"provisioningMaxWalltime", "requestMem", "bpsUseshared", "accountGroup"}
@@ -178,7 +180,7 @@ def run_bps_command(*command: str | Path) -> str:
 
 def submit_files(campaign: Campaign) -> tuple[Path, dict[str, dict[str, str]]]:
     """Directory of the only run, and the commands of each job by its label."""
-    (directory,) = campaign.submit.iterdir()
+    (directory,) = campaign.submit.glob("2*Z")
     files = {}
     for path in set(directory.glob("jobs/**/*.sub")) - set(directory.glob("jobs/provisioningJob/*")):
         pairs = (line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
@@ -208,7 +210,8 @@ def test_jobs_at_the_facility_ask_for_what_the_site_says(prepared: Campaign) -> 
         assert commands["accounting_group"] == "group_cutouts"
         assert commands["accounting_group_user"] not in ("", "None")
         assert commands["+ConcurrencyLimits"] == '"cutout_reads"'
-        assert commands["+AllowedExecuteDuration"] == "28800"
+        assert commands["+AllowedJobDuration"] == "28800"
+        assert commands["+JobLeaseDuration"] == "600"
         assert commands["+JobNodeset"] == f'"{nodeset}"'
         assert f'Target.Nodeset == "{nodeset}"' in commands["requirements"]
         # Doubled at each try, up to the memory of a node.
@@ -227,7 +230,7 @@ def test_glideins_are_asked_for_as_the_facility_wants_it(
     """The script that BPS writes is run, and what it calls notes how: read by
     the parser of the real allocateNodes.
     """
-    (directory,) = prepared.submit.iterdir()
+    (directory,) = prepared.submit.glob("2*Z")
     program = tmp_path / "execute" / "bin" / "allocateNodes.py"
     program.parent.mkdir(parents=True)
     program.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" >{tmp_path}/arguments\nkill -KILL $PPID\n')
@@ -246,7 +249,7 @@ def test_glideins_are_asked_for_as_the_facility_wants_it(
     assert (asked.nodeCount, asked.maximumWallClock, asked.glideinShutdown) == (20, "10:00:00", 900)
     # A job may not outlive its glidein.
     limit_s = yaml.safe_load(FILES["usdf"].read_text())["site"]["usdf"]["profile"]["condor"]
-    assert limit_s["+AllowedExecuteDuration"] < 10 * 3600
+    assert limit_s["+AllowedJobDuration"] < 10 * 3600
     # Who asks, and where the files of glideins go.
     config = CondorInfoConfig()
     config.load(str(account / ".lsst" / "condor-info.py"))
