@@ -444,6 +444,26 @@ def test_nobody_is_called_who_was_not_asked_for(tmp_path: Path) -> None:
     assert not campaign.callback.exists() and not (tmp_path / "out" / "callback.spool").exists()
 
 
+@pytest.mark.parametrize(
+    ("rule", "is_told"),
+    [
+        ("callback_hosts: [server.example, '*.example']", False),
+        ("callback_hosts: []", False),
+        ("callback_https_only: true", False),
+        ("callback_hosts: [127.0.0.1]", True),
+    ],
+)
+def test_policy_of_the_site_has_the_last_word(
+    tmp_path: Path, rule: str, is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A restart may bring another address than submit has seen."""
+    with CallbackServer(tmp_path) as server:
+        campaign, manifest = make_campaign(tmp_path, server.notify)
+        campaign.policy.write_text(f"contact: somebody@site.example\n{rule}\n")
+        notify(campaign, "partial", manifest)
+        assert bool(server.calls) == is_told == ("does not allow" not in caplog.text)
+
+
 def test_secret_that_is_no_good_at_the_end_is_reported_and_kept_for_later(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -91,6 +91,7 @@ LEVELS = {
     "target_table": 1,
     "wcs": 1,
     "boxes": 0,
+    "callback.secret": 0,
     "callback.secret_file": 0,
     "callback.webhook": 0,
     "campaign": 0,

@@ -6,9 +6,9 @@
 
 `notify` leads: the last act of ``bulkcutout finish``.  `message` is what it
 says, `delivery` sends and tries again, `secret_file` reads and makes the files
-with the secrets.  `webhook` signs, and tells whether a callback is genuine: it
-needs the standard library alone, and is what a server imports.  `receiver`
-(over `post_server`) is a small server of its own.
+with the secrets.  `webhook` (with `secret`) signs, and tells whether a
+callback is genuine: it needs the standard library alone, and is what a server
+imports.  `receiver` (over `post_server`) is a small server of its own.
 """
 
 from __future__ import annotations

@@ -21,7 +21,8 @@ import time
 import urllib.parse
 from collections.abc import Callable, Mapping
 
-from .webhook import Secret, sign
+from .secret import Secret
+from .webhook import sign
 
 __all__ = ("Answer", "Clock", "Delivery", "Outcome", "Schedule", "deliver", "post_once")
 

@@ -23,6 +23,8 @@ from ..errors import UserError
 from ..execution import utc_now
 from ..finish_note import State
 from ..manifest import CALLBACK_SPOOL_NAME, Manifest
+from ..policy.request_rules import callback_refusals
+from ..policy.site_policy import load_policy
 from ..request import CutoutRequest, load_request
 from .delivery import Clock, Delivery, Outcome, Schedule, deliver
 from .message import Message, message_of
@@ -82,6 +84,11 @@ def _notify(
     url, secret_file = request.notify.url, request.notify.secret_file
     assert url is not None and secret_file is not None
     deadline = clock.monotonic() + schedule.budget_s
+    if campaign.policy.exists():
+        # Once more: the request may have got another address since.
+        for refusal in callback_refusals(load_policy(campaign.policy), url):
+            _LOG.warning("Nobody was told of the end of the campaign: the site does not allow %s", refusal)
+            return
     record = _Record(campaign.callback, url)
     spool = _Spool(Path(request.output) / CALLBACK_SPOOL_NAME)
     messages = {message.id: message for message in spool.read()}

@@ -8,6 +8,7 @@ its size, its time, and the number of connections.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.server
 import io
@@ -30,6 +31,9 @@ MOST_CONNECTIONS = 16
 
 PATIENCE_S = 10.0
 """How long a client may take."""
+
+LINGER_S = 0.5
+"""How long one is listened to whose request was cut short."""
 
 
 class PostServer(socketserver.ThreadingMixIn, http.server.HTTPServer):
@@ -124,6 +128,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     # What an answer needs before a request was understood.
     command = requestline = request_version = ""
 
+    _is_read = False
+    """Whether the whole request has been read."""
+
     def setup(self) -> None:
         super().setup()
         self.rfile.close()
@@ -137,6 +144,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.send_error(431)
         except TimeoutError:
             self.send_error(408)
+
+    def finish(self) -> None:
+        super().finish()
+        end = time.monotonic() + LINGER_S
+        # Else what was not read would take the answer with it.
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER_S)
+            while not self._is_read and time.monotonic() < end and self.connection.recv(65536):
+                pass
 
     def parse_request(self) -> bool:
         if not super().parse_request():
@@ -165,6 +182,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if len(body) < length:
             self.send_error(400)
             return
+        self._is_read = True
         status = self.server.receive(body, [(name, str(value)) for name, value in self.headers.items()])
         if status < 300:
             self.send_response(status)

@@ -20,7 +20,8 @@ from typing import Any
 
 from ..errors import UserError
 from .post_server import PATIENCE_S, PostServer
-from .webhook import MOST_BODY_BYTES, Secret, Verdict, read_event, verify
+from .secret import Secret
+from .webhook import MOST_BODY_BYTES, Verdict, read_event, verify
 
 __all__ = ("Receiver",)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..request import CutoutRequest
-from .webhook import Secret
+from .secret import Secret
 
 __all__ = ("check_secret_file", "read_secret", "write_new_secret")
 

@@ -16,7 +16,7 @@ from ..request import CutoutRequest
 from ..software import version_of
 from .site_policy import SitePolicy
 
-__all__ = ("broken_rules",)
+__all__ = ("broken_rules", "callback_refusals")
 
 
 def broken_rules(policy: SitePolicy, request: CutoutRequest) -> Iterator[str]:
@@ -45,16 +45,30 @@ def broken_rules(policy: SitePolicy, request: CutoutRequest) -> Iterator[str]:
         types.append(request.catalog.lookup)
     yield from _not_among("dataset type", types, policy.dataset_types)
     if request.notify.url is not None:
-        yield from _callback_refusals(policy, request.notify.url)
+        yield from callback_refusals(policy, request.notify.url)
     for package, version in (policy.software or {}).items():
         if (installed := version_of(package)) != version:
             yield f"package {package} is {installed or 'not installed'}, and must be {version}"
 
 
-def _callback_refusals(policy: SitePolicy, url: str) -> Iterator[str]:
+def callback_refusals(policy: SitePolicy, url: str) -> Iterator[str]:
+    """Say why a server may not be told of the end of a campaign.
+
+    Parameters
+    ----------
+    policy
+        What the site allows.
+    url
+        The server's address.
+
+    Yields
+    ------
+    refusal
+        What is not allowed, and what would be.
+    """
     parts = urllib.parse.urlsplit(url)
     if policy.callback_https_only and parts.scheme != "https":
-        yield f"callback to {url}: allowed is https only"
+        yield f"callback to host {parts.hostname} by {parts.scheme}: allowed is https only"
     if policy.callback_hosts is None:
         return
     # A pattern without a port allows any.
