@@ -69,6 +69,12 @@ def test_sites(coded_request: Path, tmp_path: Path) -> None:
     assert str(own) in yaml.safe_load(campaign.bps_config.read_text())["includeConfigs"]
 
 
+def test_campaign_is_named_from_within(coded_request: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    campaign = prepare(coded_request, site="local")
+    monkeypatch.chdir(campaign.root)
+    assert find_campaign(Path(".")) == find_campaign(Path("../out")) == campaign
+
+
 def test_no_campaign_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is not the directory of a campaign"):
         find_campaign(tmp_path)

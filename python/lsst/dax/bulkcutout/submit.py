@@ -170,9 +170,11 @@ def find_campaign(path: Path) -> Campaign:
     UserError
         Raised if there is none.
     """
+    # Of the working directory itself, too, which "." has no name for.
+    path = Path(os.path.abspath(path))
     candidates = [path, path.with_name(f"{path.name}.campaign")]
     for candidate in candidates:
-        campaign = Campaign(candidate.absolute())
+        campaign = Campaign(candidate)
         if campaign.request.exists() or campaign.plan.exists():
             return campaign
     raise UserError(f"{path} is not the directory of a campaign, which has a file request.yaml in it.")

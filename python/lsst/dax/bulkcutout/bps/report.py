@@ -10,10 +10,13 @@ files go on from there.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import json
 import logging
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -232,22 +235,40 @@ def _ask_service(service: str, directory: Path, report: RunReport) -> RunReport:
     if not run_id:
         return dataclasses.replace(report, message=f"The number of the run at {report.site} is not known.")
     try:
-        from lsst.ctrl.bps.report import retrieve_report
+        with _quiet():
+            from lsst.ctrl.bps.report import retrieve_report
 
-        found, messages = retrieve_report(service, run_id=run_id, hist=HISTORY_DAYS)
-        if len(found) == 1 and found[0].jobs:
-            report = dataclasses.replace(report, **_read_report(found[0]))
-        else:
-            said = " ".join(" ".join(messages).split()) or "it has no such run."
-            report = dataclasses.replace(report, message=f"BPS cannot tell of the run: {said}")
-        if service == _HTCONDOR:
-            report = dataclasses.replace(report, held=_held_reasons(directory, report))
+            found, messages = retrieve_report(service, run_id=run_id, hist=HISTORY_DAYS)
+            if len(found) == 1 and found[0].jobs:
+                report = dataclasses.replace(report, **_read_report(found[0]))
+            else:
+                said = " ".join(" ".join(messages).split()) or "it has no such run."
+                report = dataclasses.replace(report, message=f"BPS cannot tell of the run: {said}")
+            if service == _HTCONDOR:
+                report = dataclasses.replace(report, held=_held_reasons(directory, report))
+                report = _check_queue(service, directory, report)
     except Exception as error:
         # Plugins of BPS raise what they like.
         _LOG.debug("BPS cannot be asked.", exc_info=True)
         said = " ".join(str(error).split()) or type(error).__name__
         return dataclasses.replace(report, message=f"BPS cannot be asked about the run: {said}")
-    return _check_queue(service, directory, report) if service == _HTCONDOR else report
+    return report
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep from people what plugins of BPS say of jobs that have no exit
+    status, and HTCondor's bindings of a machine that is in no pool.
+    """
+    logger = logging.getLogger("lsst.ctrl.bps")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _read_report(run: WmsRunReport) -> dict[str, Any]:
