@@ -37,6 +37,7 @@ from lsst.dax.bulkcutout.tests.campaigns import (
     run_here,
     write_request,
 )
+from lsst.dax.bulkcutout.tests.sabotage import Fault, write_faults
 from lsst.dax.bulkcutout.top_up import top_up
 from lsst.dax.bulkcutout.watch.status import read_status
 
@@ -217,9 +218,8 @@ def test_marker_is_there_though_the_workflow_system_is_silent(
 
 
 WAIT = (
-    f"{sys.executable} -m lsst.dax.bulkcutout.tests.campaigns wait-while after_cutouts {{marker}} run-quanta "
-    "{{butlerConfig}} {{fileDistributionEndPoint}}{{qgraphFile}} --qgraph-node-id {{qgraphNodeId}} "
-    "{{extraRunQuantumOptions}}"
+    f"{sys.executable} -m lsst.dax.bulkcutout.tests.sabotage {{faults}} run-quanta {{{{butlerConfig}}}} "
+    "{{fileDistributionEndPoint}}{{qgraphFile}} --qgraph-node-id {{qgraphNodeId}} {{extraRunQuantumOptions}}"
 )
 
 
@@ -251,25 +251,25 @@ def test_parsl_drains_and_restart_goes_on(
     """
     undisturbed = tmp_path / "undisturbed"
     run_here(write_request(undisturbed, tiny_repo, tiny_catalog, size=SIZE))
-    marker = tmp_path / "hold"
-    marker.touch()
+    hold = Fault("wait", str(tmp_path / "hold"), where="after_cutouts")
+    write_faults(tmp_path / "faults.json", [hold])
     site = tmp_path / "site.yaml"
     config = {
         "includeConfigs": [str(CONFIG_DIRECTORY / "sites" / "local.yaml")],
-        "runQuantumCommand": WAIT.format(marker=marker),
+        "runQuantumCommand": WAIT.format(faults=tmp_path / "faults.json"),
         "site": {"local": {"cores": 1}},
     }
     site.write_text(yaml.safe_dump(config))
     request = write_request(tmp_path, tiny_repo, tiny_catalog, size=SIZE)
     campaign = Campaign(tmp_path / "out.campaign")
     running = start("submit", request, "--site", site)
-    wait_for(tmp_path / "hold.reached", running)
+    wait_for(tmp_path / "hold.0", running)
     said = bulkcutout("restart", campaign.root, status=1)
     assert f"in the hands of process {running.pid} on " in said
     cancelling = start("cancel", campaign.root)
     wait_for(campaign.cancelled, cancelling)
     assert json.loads(campaign.cancelled.read_text()).keys() == {"time", "by"}
-    marker.unlink()
+    hold.release()
     said, _ = cancelling.communicate()
     assert cancelling.returncode == 0 and "is cancelled; `bulkcutout restart` goes on" in said
     running.communicate()

@@ -23,6 +23,7 @@ from lsst.dax.bulkcutout.finish import finish
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, write_request
+from lsst.dax.bulkcutout.tests.sabotage import Fault, write_faults
 
 KILLED = 77
 """What `killed` gives in these tests."""
@@ -168,8 +169,10 @@ def test_finish_that_is_killed_ends_with_75_and_leaves_a_note(
     catalog = tmp_path / "catalog.parquet"
     pq.write_table(tiny_table(tiny_repo), catalog)
     campaign = init_and_run(write_request(tmp_path, tiny_repo, catalog, size=SIZE, partition={"by": "patch"}))
-    stand_in = [sys.executable, "-m", "lsst.dax.bulkcutout.tests.campaigns", "kill-once", "packaging"]
-    command = [*stand_in, str(tmp_path / "killed"), "-v", "finish", str(campaign.root), "--processes", "1"]
+    faults = tmp_path / "faults.json"
+    write_faults(faults, [Fault("die", str(tmp_path / "killed"), where="packaging")])
+    stand_in = [sys.executable, "-m", "lsst.dax.bulkcutout.tests.sabotage", str(faults)]
+    command = [*stand_in, "-v", "finish", str(campaign.root), "--processes", "1"]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 75
     assert "bulkcutout: packaging did not come to its end. It was killed (SIGKILL)." in run.stderr

@@ -2,7 +2,7 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""Campaigns run in this process, without BPS; and jobs that are killed.
+"""Campaigns run in this process, without BPS.
 
 The steps are those of a real run and use the same code: build-graph,
 ``pipetask pre-exec-init-qbb``, ``pipetask run-qbb`` for each quantum, finish.
@@ -15,10 +15,6 @@ import contextlib
 import functools
 import itertools
 import json
-import os
-import signal
-import sys
-import time
 import uuid
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
@@ -268,63 +264,3 @@ def _list_packages_once() -> None:
 
 def _raise() -> None:
     raise RuntimeError("The test made this quantum fail.")
-
-
-def _kill_once(marker: Path) -> None:
-    """Die of SIGKILL, the first time that this is called for a marker."""
-    try:
-        marker.touch(exist_ok=False)
-    except FileExistsError:
-        return
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _fail_while(marker: Path) -> None:
-    """Fail as long as a marker exists."""
-    if marker.exists():
-        _raise()
-
-
-def _wait_while(marker: Path) -> None:
-    """Wait as long as a marker exists; a file beside it tells of that."""
-    while marker.exists():
-        marker.with_name(f"{marker.name}.reached").touch()
-        time.sleep(0.1)
-
-
-def main() -> None:
-    """Stand in for ``bulkcutout`` in the jobs of a BPS run.
-
-    The arguments are what to do (``kill-once``, ``fail-while``,
-    ``wait-while``), where (``before``, ``after_cutouts``, ``packaging``), a
-    marker file, and then those of ``bulkcutout``.
-    """
-    from ..cli.main import main as bulkcutout
-
-    what, place, marker, *arguments = sys.argv[1:]
-    sys.argv = ["bulkcutout", *arguments]
-    deeds = {"kill-once": _kill_once, "fail-while": _fail_while, "wait-while": _wait_while}
-    doom = functools.partial(deeds[what], Path(marker))
-    if place == "packaging":
-        # With one data file written and another begun.
-        from ..formats.hdf5 import HDF5Writer
-
-        original = HDF5Writer.write
-        begun: set[int] = set()
-
-        def write(self: HDF5Writer, *given: Any) -> None:
-            begun.add(id(self))
-            if len(begun) > 1:
-                doom()
-            original(self, *given)
-
-        setattr(HDF5Writer, "write", write)  # noqa: B010 (mypy knows that a method is no variable)
-        bulkcutout()
-    else:
-        assert place in ("before", "after_cutouts")
-        with kill_at(place, doom):  # type: ignore[arg-type]
-            bulkcutout()
-
-
-if __name__ == "__main__":
-    main()
