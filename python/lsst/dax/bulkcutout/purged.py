@@ -36,6 +36,12 @@ class PurgeNote(pydantic.BaseModel):
     product_bytes: int = 0
     """Bytes of the product that were deleted."""
 
+    @property
+    def text(self) -> str:
+        """What there is to say."""
+        kept = "its product is gone, too" if self.product else "its product is what it was"
+        return f"was purged on {self.time:%Y-%m-%d}: its intermediates are gone, and {kept}."
+
 
 def read_note(campaign: Campaign) -> PurgeNote | None:
     """Read what was deleted of a campaign.
@@ -83,8 +89,7 @@ def refuse_purged(campaign: Campaign) -> None:
         Raised if its intermediates are gone.
     """
     if (note := read_note(campaign)) is not None:
-        kept = "its product is gone, too" if note.product else "its product is what it was"
         raise UserError(
-            f"Campaign {campaign.root} was purged on {note.time:%Y-%m-%d}: its intermediates are gone, and "
-            f"{kept}. What is to be cut anew is a campaign of its own, with another output."
+            f"Campaign {campaign.root} {note.text} What is to be cut anew is a campaign of its own, with "
+            "another output."
         )

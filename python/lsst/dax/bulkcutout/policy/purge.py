@@ -14,30 +14,22 @@ import contextlib
 import dataclasses
 import datetime
 import fcntl
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ..campaign import Campaign, write_atomically
-from ..errors import BulkCutoutError, CorruptInputError, UserError
+from ..campaign import Campaign
+from ..errors import BulkCutoutError, UserError
 from ..estimate.numbers import bytes_text
 from ..finish_note import read_note as read_finish_note
-from ..manifest import (
-    CERTIFICATE_NAME,
-    CERTIFICATE_PICTURE_NAME,
-    CHECKSUMS_NAME,
-    MANIFEST_NAME,
-    read_manifest,
-)
-from ..preview import PREVIEW_NAME
-from ..product_directory import CLAIM_NAME
 from ..purged import PurgeNote, read_note, write_note
 from ..request import load_request
+from ..run_lock import hold_run
 from ..submit import find_campaign
 from ..watch.register import known_campaigns
 from ..watch.status import read_status
 from .deletion import Deletion
 from .lifetime import Lifetime, ended, lifetime_of
+from .product_deletion import delete_product, lack
 from .site_policy import load_policy
 
 __all__ = ("Purged", "purge", "purge_all")
@@ -176,6 +168,8 @@ def purge(
     told.
     """
     now = now or datetime.datetime.now(datetime.UTC)
+    if not _is_complete(campaign) and (state := read_status(campaign).state) in ("running", "held"):
+        return Purged(campaign.root, kept=f"as it is {state}: `bulkcutout cancel` it first")
     with _alone(campaign):
         if kept := _why_kept(campaign, lifetime, products, incomplete, now):
             return Purged(campaign.root, kept=kept)
@@ -203,27 +197,16 @@ def _why_kept(
                 else ""
             )
         return ""
-    finish_note = read_finish_note(campaign.finish_log)
-    if finish_note is None or finish_note.state != "complete":
-        state = read_status(campaign).state
-        if state in ("running", "held"):
-            return f"as it is {state}: `bulkcutout cancel` it first"
-        return "" if incomplete else f"as it is {state}: `bulkcutout restart` it, or say --incomplete"
-    return "" if incomplete else _lack(Path(load_request(campaign.request).output))
+    if incomplete:
+        return ""
+    if not _is_complete(campaign):
+        return "as it is not complete: `bulkcutout restart` it, or say --incomplete"
+    return lack(Path(load_request(campaign.request).output))
 
 
-def _lack(directory: Path) -> str:
-    """What a product lacks, which only the intermediates can give back."""
-    remedy = "`bulkcutout finish` makes it again; or say --incomplete"
-    try:
-        manifest = read_manifest(directory)
-    except (UserError, CorruptInputError) as error:
-        return f"as its product is not there ({error}): {remedy}"
-    for file in manifest.files:
-        path = directory / file.path
-        if not path.is_file() or path.stat().st_size != file.bytes:
-            return f"as its product lacks {path}: {remedy}"
-    return ""
+def _is_complete(campaign: Campaign) -> bool:
+    note = read_finish_note(campaign.finish_log)
+    return note is not None and note.state == "complete"
 
 
 def _purge(campaign: Campaign, with_product: bool, dry_run: bool, now: datetime.datetime) -> Purged:
@@ -237,7 +220,7 @@ def _purge(campaign: Campaign, with_product: bool, dry_run: bool, now: datetime.
     intermediates = Deletion(campaign.root, dry_run=dry_run)
     for path in _intermediates(campaign):
         intermediates.delete(path)
-    product = _delete_product(campaign, dry_run=dry_run) if note.product else None
+    product = delete_product(campaign, dry_run=dry_run) if note.product else None
     freed = 0 if product is None else product.bytes
     if not dry_run:
         write_note(
@@ -275,54 +258,11 @@ def _something_left(campaign: Campaign) -> bool:
     return any(path.exists() and not path.is_symlink() for path in _intermediates(campaign))
 
 
-def _delete_product(campaign: Campaign, *, dry_run: bool) -> Deletion:
-    directory = Path(load_request(campaign.request).output)
-    deletion = Deletion(directory, dry_run=dry_run)
-    if not directory.exists():
-        return deletion
-    try:
-        owner = json.loads((directory / CLAIM_NAME).read_text()).get("campaign")
-    except (OSError, ValueError, AttributeError):
-        owner = None
-    if owner != str(campaign.root):
-        deletion.left.append(f"{directory} belongs to {owner or 'nobody that is known'}")
-        return deletion
-    # The list of files must outlive the product's own: so that this can be
-    # cut short, and because nothing may have a manifest that is not all there.
-    if (directory / MANIFEST_NAME).exists() and not dry_run:
-        write_atomically(campaign.purged_manifest, (directory / MANIFEST_NAME).read_text())
-    if (directory / MANIFEST_NAME).exists():
-        manifest = read_manifest(directory)
-    elif campaign.purged_manifest.exists():
-        manifest = read_manifest(campaign.root)
-    else:
-        deletion.left.append(f"{directory} has no manifest that says what belongs to it")
-        return deletion
-    for name in (
-        MANIFEST_NAME,
-        CHECKSUMS_NAME,
-        CERTIFICATE_NAME,
-        CERTIFICATE_PICTURE_NAME,
-        PREVIEW_NAME,
-    ):
-        deletion.delete(directory / name)
-    for file in manifest.files:
-        deletion.delete(directory / file.path)
-    for parent in sorted(directory.glob("size=*/**/"), reverse=True):
-        deletion.delete_empty(parent)
-    if others := sorted(path.name for path in directory.iterdir() if path.name != CLAIM_NAME):
-        if not dry_run:
-            deletion.left.append(f"{directory} has other files ({others[0]}, ...)")
-    else:
-        deletion.delete(directory / CLAIM_NAME)
-        deletion.delete_empty(directory)
-    return deletion
-
-
 @contextlib.contextmanager
 def _alone(campaign: Campaign) -> Iterator[None]:
-    """Keep ``finish`` and ``build-graph`` of the same campaign out."""
+    """Keep all that could be at work on the same campaign out."""
     with contextlib.ExitStack() as stack:
+        stack.enter_context(hold_run(campaign))
         for name in ("finish.lock", "build.lock"):
             stream = stack.enter_context((campaign.root / name).open("a"))
             try:

@@ -19,6 +19,8 @@ from ..errors import CorruptInputError, UserError
 from ..finish_note import FinishNote, read_note
 from ..manifest import Manifest, read_manifest
 from ..patch_list import CampaignPatch, read_patches
+from ..policy.lifetime import lifetime_of
+from ..purged import read_note as read_purge_note
 from ..request import load_request
 from .quanta import FinishedQuanta, FinishedQuantum
 
@@ -154,6 +156,10 @@ class StatusReader:
         state, message = _state(campaign, run, note)
         is_over = state not in ("prepared", "running", "held")
         states = [_quantum_state((each.tract, each.patch), finished, run, is_over) for each in patches]
+        purged = read_purge_note(campaign)
+        if purged is not None and state == "complete":
+            # Of those that were not complete nobody can tell any more.
+            states = ["done"] * len(patches)
         manifest = _read_manifest(request.output) if is_over and state != "stopped" else None
         status = CampaignStatus(
             campaign=str(campaign.root),
@@ -161,9 +167,9 @@ class StatusReader:
             site=run.site,
             run=run.run_id,
             state=state,
-            message=message,
+            message=f"The campaign {purged.text}" if purged is not None else message or _kept_until(campaign),
             quanta=len(patches),
-            done=len(finished),
+            done=states.count("done"),
             quanta_by_state={name: states.count(name) for name in QUANTUM_STATES if name in states},
             jobs={name: n for name in JOB_STATES if (n := list(run.jobs.values()).count(name))},
             held=run.held,
@@ -202,7 +208,7 @@ def read_status(campaign: Campaign) -> CampaignStatus:
 
 def _read_plan(campaign: Campaign) -> Plan | None:
     # A plan without a graph is one that is being made, or was given up.
-    if not campaign.graph_files() and not campaign.registered.exists():
+    if not (campaign.graph_files() or campaign.registered.exists() or campaign.purged.exists()):
         return None
     return campaign.read_plan() if campaign.plan.exists() else None
 
@@ -236,6 +242,19 @@ def _state(campaign: Campaign, run: RunReport, note: FinishNote | None) -> tuple
         what = run.message or "The run has ended, and its last job has not."
         return "stopped", f"{what} `bulkcutout restart {campaign.root}` goes on."
     return "running", run.message or "Nobody can tell whether it runs: it was not started by way of BPS."
+
+
+def _kept_until(campaign: Campaign) -> str:
+    """When its time is over, if its site says so."""
+    if not campaign.policy.exists() or not campaign.finish_log.exists():
+        return ""
+    ends = lifetime_of(campaign).until(campaign)
+    told = [
+        f"{what} until {end:%Y-%m-%d}"
+        for what, end in zip(("intermediates", "the product"), ends, strict=True)
+        if end is not None
+    ]
+    return f"The site keeps {' and '.join(told)}." if told else ""
 
 
 def _cancel_note(campaign: Campaign) -> str:
