@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
 import subprocess
 from pathlib import Path
@@ -80,19 +82,22 @@ def restart_bps(campaign: Campaign, directory: Path) -> bool:
     restarted
         Whether BPS has taken it up; else a new run is needed.
     """
-    from lsst.ctrl.bps.restart import restart
+    from lsst.ctrl.bps.drivers import restart_driver
 
     from .environment import set_environment
 
     set_environment(campaign.bps_config)
-    with hold_run(campaign):
+    with hold_run(campaign), contextlib.redirect_stdout(io.StringIO()) as said:
         campaign.finish_log.unlink(missing_ok=True)
-        run_id, _, message = restart("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
-    if run_id is None:
-        _LOG.warning("The run in %s is not taken up again: %s", directory, message)
+        restart_driver("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
+    # It prints the submit file, too, and has no other way to tell how it went.
+    lines = said.getvalue().splitlines()
+    told = [line for line in lines if line.startswith(("Run Id: ", "Run Name: "))]
+    if told:
+        print("\n".join(told))
     else:
-        _LOG.info("Run %s goes on.", run_id)
-    return run_id is not None
+        _LOG.warning("The run in %s is not taken up again: %s", directory, lines[-1] if lines else "")
+    return bool(told)
 
 
 def _build_error(campaign: Campaign, status: int) -> BulkCutoutError:
