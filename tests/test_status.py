@@ -166,6 +166,12 @@ def test_exit_code_tells_how_it_ended(campaign: Campaign, state: Any, status: in
     assert "message: a reason" in said
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}"])
+def test_note_that_is_damaged_counts_for_nothing(campaign: Campaign, text: str) -> None:
+    campaign.finish_log.write_text(text)
+    assert read_status(campaign).state == "running"
+
+
 def test_prepared_campaign_has_no_numbers_yet(coded_request: Path) -> None:
     campaign = prepare(coded_request, site="local")
     exit_code, said = status_command(campaign)

@@ -27,7 +27,7 @@ __all__ = ("cancel", "list_", "purge", "restart", "status")
     is_flag=False,
     flag_value=10.0,
     metavar="[SECONDS]",
-    help="Look again every 10 seconds, or as many as you say, up to the end.",
+    help="Look again every 10 seconds, or as many as you say, up to the end. Give it after CAMPAIGN.",
 )
 @click.option(
     "--picture", type=click.Path(path_type=Path, dir_okay=False), help="Draw the patches by state, a PNG."

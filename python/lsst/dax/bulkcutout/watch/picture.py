@@ -91,7 +91,8 @@ def _draw_legend(draw: ImageDraw.ImageDraw, patches: Sequence[tuple[CampaignPatc
         left, top = FRAME[0] + 330 * (n // 4), FRAME[3] + 66 + 22 * (n % 4)
         mine = [patch for patch, each in patches if each == state]
         rows = sum(patch.rows for patch in mine)
-        text = f"{_WORDS.get(state, state)}: {len(mine):,} patches, {rows:,} targets"
+        patches_of_it = "1 patch" if len(mine) == 1 else f"{len(mine):,} patches"
+        text = f"{_WORDS.get(state, state)}: {patches_of_it}, {rows:,} targets"
         draw.rectangle(
             (left, top, left + 22, top + 14), fill=_COLOURS[state], outline=darker(_COLOURS[state])
         )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import time
 from collections import Counter
 
@@ -25,6 +26,8 @@ from ..request import load_request
 from .quanta import FinishedQuanta, FinishedQuantum
 
 __all__ = ("QUANTUM_STATES", "STATES", "CampaignStatus", "StatusReader", "read_status")
+
+_LOG = logging.getLogger(__name__)
 
 STATES = ("prepared", "running", "held", "stopped", "complete", "partial", "cancelled", "failed")
 """States of a campaign."""
@@ -152,7 +155,7 @@ class StatusReader:
         finished = {
             place: finished[place] for each in patches if (place := (each.tract, each.patch)) in finished
         }
-        note = read_note(campaign.finish_log)
+        note = _read_note(campaign)
         state, message = _state(campaign, run, note)
         is_over = state not in ("prepared", "running", "held")
         states = [_quantum_state((each.tract, each.patch), finished, run, is_over) for each in patches]
@@ -221,6 +224,15 @@ def _read_patches(campaign: Campaign) -> list[CampaignPatch]:
             f"Campaign {campaign.root} has no {campaign.patches.name}: an earlier version of this software "
             f"planned it. `bulkcutout finish {campaign.root}` packages what there is."
         ) from None
+
+
+def _read_note(campaign: Campaign) -> FinishNote | None:
+    try:
+        return read_note(campaign.finish_log)
+    except (ValueError, TypeError) as error:
+        # As if there were none: a restart writes another.
+        _LOG.warning("%s cannot be read: %s", campaign.finish_log, error)
+        return None
 
 
 def _state(campaign: Campaign, run: RunReport, note: FinishNote | None) -> tuple[str, str]:
