@@ -31,6 +31,7 @@ from lsst.ctrl.execute.allocatorParser import AllocatorParser
 from lsst.ctrl.execute.condorInfoConfig import CondorInfoConfig
 from lsst.dax.bulkcutout.bps import environment
 from lsst.dax.bulkcutout.bps.environment import set_environment
+from lsst.dax.bulkcutout.bps.on_cluster import leave_the_outer_dag
 from lsst.dax.bulkcutout.campaign import Campaign
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY, prepare, site_names
@@ -303,6 +304,18 @@ def test_graph_is_built_by_a_job_if_asked_for(coded_request: Path, operator: Pat
         assert f'Target.Nodeset == "{directory.name}"' in commands["requirements"]
         assert "32768 * pow" in commands["request_memory"]
     check_that_named_files_are_there(directory)
+
+
+def test_restart_takes_up_the_outer_of_two_dags(tmp_path: Path) -> None:
+    for name in ("run.dag", "run_ctrl.dag", "run.dag.condor.sub", "run_ctrl.dag.condor.sub"):
+        (tmp_path / name).touch()
+    leave_the_outer_dag(tmp_path)
+    assert [path.name for path in tmp_path.glob("*.sub")] == ["run_ctrl.dag.condor.sub"]
+    assert len(list(tmp_path.iterdir())) == 3
+    # A run with one.
+    (tmp_path / "run_ctrl.dag.condor.sub").rename(tmp_path / "run.dag.condor.sub")
+    leave_the_outer_dag(tmp_path)
+    assert (tmp_path / "run.dag.condor.sub").exists()
 
 
 def test_site_without_a_cluster_builds_no_graph_on_one(coded_request: Path) -> None:

@@ -31,7 +31,7 @@ The pool runs. In a shell that shall use it:
     eval "$(bin/cluster env)"
     condor_q; condor_status; squeue
     bps ping
-    bps submit request_bps.yaml          # prints "Run Id: N.0"
+    bulkcutout submit --site slurm_pool request.yaml    # prints "Run Id: N.0"
     bps report --id N.0
     bps status --id N.0 --hist 1
 

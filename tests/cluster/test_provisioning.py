@@ -173,8 +173,11 @@ def test_graph_that_cannot_be_built_is_told_of_once(outcome: Outcome) -> None:
         if job["bps_job_label"] == "buildQuantumGraph" and job["Iwd"].startswith(str(run))
     ]
     assert (attempt["NumJobStarts"], attempt["ExitCode"]) == (1, 1)
-    note = json.loads((outcome.bad / "out.campaign" / "finish.json").read_text())
-    assert note["state"] == "failed" and "no_such_coadd" in note["message"]
+    status = subprocess.run(
+        [BULKCUTOUT, "status", outcome.bad / "out"], env=outcome.environment, capture_output=True, text=True
+    )
+    assert status.returncode == 75, status.stderr
+    assert "failed" in status.stdout and "no_such_coadd" in status.stdout
 
 
 def test_report_of_bps_counts_the_jobs_of_both_dags(outcome: Outcome) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path
 from ..errors import UserError
 from ..zipfile_fault import mend_zipfile
 
-__all__ = ("check_that_site_builds", "prepare_jobs")
+__all__ = ("check_that_site_builds", "leave_the_outer_dag", "prepare_jobs")
 
 HTCONDOR = "lsst.ctrl.bps.htcondor.HTCondorService"
+SUBMIT_FILE = ".dag.condor.sub"
 
 
 def check_that_site_builds(site_config: Path) -> None:
@@ -53,3 +54,22 @@ def prepare_jobs(arguments: Sequence[str]) -> None:
 
     with mend_zipfile():
         bps(["--long-log", "--log-level", "VERBOSE", "batch-prepare", *arguments])
+
+
+def leave_the_outer_dag(directory: Path) -> None:
+    """Have ``bps restart`` take up the DAG that all others are in.
+
+    Parameters
+    ----------
+    directory
+        Submit directory of a run that has ended.
+
+    Notes
+    -----
+    Where a job has built the graph there are two DAGs, and BPS restarts the
+    one whose file it happens to find first.  DAGMan makes the inner one's
+    again when its turn comes.
+    """
+    for outer in directory.glob(f"*_ctrl{SUBMIT_FILE}"):
+        inner = outer.name.removesuffix(f"_ctrl{SUBMIT_FILE}") + SUBMIT_FILE
+        outer.with_name(inner).unlink(missing_ok=True)

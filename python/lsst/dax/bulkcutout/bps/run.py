@@ -85,8 +85,10 @@ def restart_bps(campaign: Campaign, directory: Path) -> bool:
     from lsst.ctrl.bps.drivers import restart_driver
 
     from .environment import set_environment
+    from .on_cluster import leave_the_outer_dag
 
     set_environment(campaign.bps_config)
+    leave_the_outer_dag(directory)
     with hold_run(campaign), contextlib.redirect_stdout(io.StringIO()) as said:
         campaign.finish_log.unlink(missing_ok=True)
         restart_driver("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
