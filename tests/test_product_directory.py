@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from lsst.dax.bulkcutout.campaign import Campaign
-from lsst.dax.bulkcutout.errors import UserError
+from lsst.dax.bulkcutout.errors import TransientError, UserError
 from lsst.dax.bulkcutout.product_directory import CLAIM_NAME, claim_product_directory
 
 
@@ -90,18 +90,21 @@ def test_place_that_is_no_directory(tmp_path: Path, mine: Campaign) -> None:
             claim_product_directory(place, mine)
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.EROFS, errno.ENOSPC])
+@pytest.mark.parametrize(
+    ("number", "turn"),
+    [(errno.EACCES, UserError), (errno.EROFS, UserError), (errno.ENOSPC, TransientError)],
+)
 def test_directory_that_takes_no_files(
-    tmp_path: Path, mine: Campaign, monkeypatch: pytest.MonkeyPatch, number: int
+    tmp_path: Path, mine: Campaign, monkeypatch: pytest.MonkeyPatch, number: int, turn: type[Exception]
 ) -> None:
     """It is tried, not asked: permissions say nothing about a read-only
-    disk.
+    disk; and a full one is worth another try.
     """
 
     def refuse(*args: Any, **kwargs: Any) -> Any:
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(UserError, match=os.strerror(number)):
+    with pytest.raises(turn, match=os.strerror(number)):
         claim_product_directory(tmp_path / "out", mine)
     assert not list((tmp_path / "out").iterdir())

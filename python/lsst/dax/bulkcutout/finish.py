@@ -26,7 +26,7 @@ from .callback.delivery import Schedule
 from .callback.notify import notify
 from .campaign import Campaign, Plan
 from .data_card.card import CARD_NAME, write_data_card
-from .errors import BulkCutoutError, InternalError, TransientError
+from .errors import BulkCutoutError, InternalError, TransientError, UserError
 from .execution import describe_execution
 from .finish_note import COMPLETE, FAILED, OUR_FAULT, PARTIAL, TRY_AGAIN, FinishNote, State, write_note
 from .graph_software import check_attempts
@@ -155,6 +155,12 @@ def _finish(
     files = ProductFiles(request, plan, campaign)
     repackager = stack.enter_context(contextlib.closing(Repackager(request, campaign, plan, outputs)))
     cancelled = _read_cancelled(campaign)
+    if plan.targets and not outputs and cancelled is None:
+        # Nothing can have been cut; what a product has is of something else.
+        raise UserError(
+            f"Campaign {campaign.root} has a plan, but no quantum graph: submit it, or `bulkcutout restart` "
+            "it if it was submitted. The product is left as it is."
+        )
     earlier = EarlierProduct(directory)
     # After a cancel only what may stay has to be compared.
     wanted = (file for file in files if cancelled is None or earlier.has(file))

@@ -6,15 +6,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import tempfile
 from pathlib import Path
 
 from .campaign import Campaign, write_atomically
-from .errors import UserError
+from .errors import TransientError, UserError
 
 __all__ = ("CLAIM_NAME", "claim_product_directory")
+
+_MAY_PASS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 
 CLAIM_NAME = ".bulkcutout-campaign.json"
 """File in a product's directory that says whose it is."""
@@ -34,6 +37,8 @@ def claim_product_directory(directory: Path, campaign: Campaign) -> None:
     ------
     UserError
         Raised if the directory holds anything else or cannot be written.
+    TransientError
+        Raised if there is no space, or the disk does not answer.
     """
     claim = directory / CLAIM_NAME
     try:
@@ -43,6 +48,8 @@ def claim_product_directory(directory: Path, campaign: Campaign) -> None:
         contents = os.listdir(directory)
         owner = json.loads(claim.read_text()).get("campaign") if claim.exists() else None
     except (OSError, ValueError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno in _MAY_PASS:
+            raise TransientError(f"{directory} takes nothing at present: {error}") from error
         raise UserError(
             f"Request field 'output': {directory} cannot be used for the product ({error}). Name a directory "
             "that you may write to."

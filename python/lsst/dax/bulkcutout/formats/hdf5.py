@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -291,15 +292,26 @@ class HDF5Writer:
     def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except OSError as error:
+        except (OSError, RuntimeError) as error:
             self._abandon()
-            if error.errno in _NOT_ALLOWED:
+            number = _errno_of(error)
+            if number is None and not isinstance(error, OSError):
+                raise
+            if number in _NOT_ALLOWED:
                 raise UserError(
                     f"Cannot write {self._path}: {error}. Choose an output that can be."
                 ) from error
             raise TransientError(
                 f"Cannot write {self._path}: {error}. See to the space there and try again."
             ) from error
+
+
+def _errno_of(error: OSError | RuntimeError) -> int | None:
+    """Number of an error of the disk; h5py gives some only in its text."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"\berrno = ([0-9]+)", str(error))
+    return int(found[1]) if found else None
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
@@ -24,6 +25,12 @@ from ..manifest import (
 from .product_files import ProductFilePlan
 
 __all__ = ("EarlierProduct",)
+
+_LEFT_OVER = re.compile(
+    r"\.(manifest\.json|SHA256SUMS|README\.md|\.bulkcutout-campaign\.json)\.[0-9]+"
+    r"|\.(status\.parquet|status\.vot|coverage\.moc\.fits)"
+)
+"""Names that small files have until they are whole."""
 
 
 class EarlierProduct:
@@ -132,6 +139,9 @@ class EarlierProduct:
                 with contextlib.suppress(OSError):
                     path.rmdir()
             elif path.relative_to(self._directory).as_posix() not in paths:
+                path.unlink()
+        for path in self._directory.glob(".*"):
+            if _LEFT_OVER.fullmatch(path.name):
                 path.unlink()
 
     @property
