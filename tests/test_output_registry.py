@@ -253,6 +253,8 @@ def test_last_job_queues_for_the_database_only_if_it_registers(archive: Path, as
     campaign = prepare(ask(archive), site="local")
     config = BpsConfig(str(campaign.bps_config))
     assert config["finalJob", "concurrencyLimit"] == "db_limit"
+    # Which HTCondor heeds only in its own words.
+    assert config[".finalJob.profile.condor"]["+ConcurrencyLimits"] == "db_limit"
     assert "bulkcutout" in config["finalJob", "command1"]
     other = ask(archive, registration={"butler": None, "collection": None}, output="other")
     config = BpsConfig(str(prepare(other, site="local").bps_config))

@@ -247,5 +247,6 @@ def test_command_goes_by_the_policy_of_each_campaign(campaign: Campaign, tmp_pat
     assert campaign.datastore.exists()
     assert "deleted intermediates of" in said(str(out(campaign).with_name("campaign")), "--older-than", "0")
     assert not campaign.datastore.exists()
+    assert "complete, purged" in CliRunner().invoke(cli, ["list"], catch_exceptions=False).output
     run = CliRunner().invoke(cli, ["purge", str(tmp_path / "nothing")])
     assert "is not the directory of a campaign" in str(run.exception)

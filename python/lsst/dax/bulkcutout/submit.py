@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from .bps.on_cluster import check_that_site_builds
-from .bps.site_keys import policy_keys, site_policy_file
+from .bps.site_keys import limited, policy_keys, site_policy_file
 from .callback.secret_file import check_secret_file
 from .campaign import Campaign, write_atomically
 from .errors import UserError, did_you_mean
@@ -142,13 +142,15 @@ def write_bps_config(
     }
     if build_on_cluster:
         config["bpsBatchSubmission"] = True
-    if registers:
-        # Sites let few jobs at a time write to a registry.
-        config["finalJob"] = {"concurrencyLimit": "db_limit"}
     if policy is not None:
         config["sitePolicy"] = str(campaign.policy)
     write_atomically(campaign.bps_config, yaml.safe_dump(config, sort_keys=False))
-    if policy is not None and (keys := policy_keys(campaign.bps_config, policy)):
+    keys = {} if policy is None else policy_keys(campaign.bps_config, policy)
+    if registers:
+        # Sites let few jobs at a time write to a registry.
+        limit = "db_limit"
+        keys["finalJob"] = {"concurrencyLimit": limit, **limited(campaign.bps_config, limit)}
+    if keys:
         write_atomically(campaign.bps_config, yaml.safe_dump(config | keys, sort_keys=False))
 
 

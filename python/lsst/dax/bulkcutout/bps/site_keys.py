@@ -16,7 +16,7 @@ from typing import Any
 from ..errors import UserError
 from ..policy.site_policy import SitePolicy
 
-__all__ = ("policy_keys", "site_policy_file")
+__all__ = ("limited", "policy_keys", "site_policy_file")
 
 TASK_LABEL = "extractCutouts"
 
@@ -62,10 +62,7 @@ def policy_keys(bps_config: Path, policy: SitePolicy) -> dict[str, Any]:
     Notes
     -----
     Keys of the site have to be overridden where they stand: BPS looks there
-    first.  And ``concurrencyLimit`` will not do for the limit on reads: BPS
-    makes a line ``concurrency_limit`` of it, which HTCondor does not know,
-    and says so in the log of ``condor_submit`` only.  The attribute that
-    HTCondor's own ``concurrency_limits`` becomes can be had as a profile.
+    first.
     """
     config = _read(bps_config)
     site = str(config["computeSite"])
@@ -82,16 +79,41 @@ def policy_keys(bps_config: Path, policy: SitePolicy) -> dict[str, Any]:
     if of_jobs:
         keys["site"] = {site: of_jobs}
     if policy.read_limit is not None:
-        # A profile of the jobs hides that of the site: so both in one.
-        profile = {
-            str(key): value for key, value in dict(config[f".site.{site}.profile.condor"] or {}).items()
-        }
-        reading = {"profile": {"condor": {**profile, "+ConcurrencyLimits": policy.read_limit.lower()}}}
+        reading = limited(bps_config, policy.read_limit)
         # A job has the name of its task, or of the cluster that it is.
         keys["pipetask"] = {TASK_LABEL: reading}
         if clusters := [str(label) for label in config["cluster"] or {}]:
             keys["cluster"] = {label: copy.deepcopy(reading) for label in clusters}
     return keys
+
+
+def limited(bps_config: Path, limit: str) -> dict[str, Any]:
+    """Have no more jobs of a kind run at a time than a pool's limit says.
+
+    Parameters
+    ----------
+    bps_config
+        BPS configuration of the campaign.
+    limit
+        Name of a concurrency limit of the pool.
+
+    Returns
+    -------
+    keys
+        Keys for the section of the jobs.
+
+    Notes
+    -----
+    BPS's own ``concurrencyLimit`` will not do: it becomes a line
+    ``concurrency_limit``, which HTCondor does not know, and says so in the
+    log of ``condor_submit`` only.  The attribute that HTCondor's own
+    ``concurrency_limits`` becomes can be had as a profile.
+    """
+    config = _read(bps_config)
+    # A profile of the jobs hides that of the site: so both in one.
+    of_site = dict(config[f".site.{config['computeSite']}.profile.condor"] or {})
+    profile = {str(key): value for key, value in of_site.items()}
+    return {"profile": {"condor": {**profile, "+ConcurrencyLimits": limit.lower()}}}
 
 
 def _read(path: Path) -> Any:

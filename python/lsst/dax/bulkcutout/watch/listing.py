@@ -61,6 +61,9 @@ class CampaignLine:
     message: str = ""
     """What is wrong, if it is broken."""
 
+    purged: bool = False
+    """Whether its intermediates were deleted."""
+
 
 def list_campaigns(directories: Sequence[Path] = (), *, states: Collection[str] = ()) -> list[CampaignLine]:
     """List campaigns.
@@ -135,4 +138,5 @@ def _line(entry: Entry, now: datetime.datetime) -> CampaignLine:
         done=status.done,
         rows=status.rows,
         output=status.output,
+        purged=entry.campaign.purged.exists(),
     )

@@ -79,7 +79,7 @@ def describe_list(campaigns: Sequence[CampaignLine]) -> str:
             (
                 each.request_id or "?",
                 each.site or "?",
-                each.state,
+                f"{each.state}, purged" if each.purged else each.state,
                 f"{each.done:,}/{each.quanta:,}" if each.quanta else "-",
                 f"{each.rows:,}" if each.rows else "-",
                 _duration(each.age_s),
