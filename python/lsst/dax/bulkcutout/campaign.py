@@ -156,6 +156,11 @@ class Campaign:
         return self.root / "patches.parquet"
 
     @property
+    def patch_loads(self) -> Path:
+        """What each patch will cost (Parquet), for those who make jobs."""
+        return self.root / "patch-loads.parquet"
+
+    @property
     def graphs(self) -> Path:
         """Directory of the quantum graphs, one for each attempt."""
         return self.root / "graphs"

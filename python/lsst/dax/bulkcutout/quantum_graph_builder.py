@@ -29,9 +29,10 @@ from .campaign_butler import open_source, write_campaign_butler
 from .cutout_formatter import define_storage_class
 from .discovery.source_images import Coverage, SourceImages
 from .errors import UserError
-from .extract_connections import COMPANION_CONNECTIONS
+from .extract_connections import COMPANION_CONNECTIONS, ExtractCutoutsConfig
 from .graph_software import check_attempts, graph_metadata
 from .output_registry import check_output_repository
+from .patch_loads import write_patch_loads
 from .planning import plan_campaign, request_of
 from .product_directory import claim_product_directory
 from .purged import refuse_purged
@@ -239,6 +240,14 @@ def build_graph(
             ]
             raise UserError(" ".join(said))
         check_plan(request, plan, coverage, SourceImages(butler, request))
+        write_patch_loads(
+            campaign,
+            request,
+            plan,
+            coverage,
+            SourceImages(butler, request),
+            max_memory_mb=max_memory_mb or ExtractCutoutsConfig.max_memory_mb.default,
+        )
         finished = {place for place, output in read_outputs(campaign).items() if output.done}
         coverage = [patch for patch in coverage if (patch.tract, patch.patch) not in finished]
         registered = RegisteredOutputs(butler, campaign, plan, request)

@@ -144,7 +144,7 @@ def _text(estimate: Estimate) -> str:
     lines.append("")
     add("To read")
     add("tracts", f"{estimate.tracts:,}", "", 1)
-    add("patches", f"{estimate.patches:,}", "a job each", 1)
+    add("patches", f"{estimate.patches:,}", "each cut by one job", 1)
     unknown = estimate.images_of_unknown_size
     add("images", f"{estimate.images:,}", f"{unknown:,} of unknown size" if unknown else "", 1)
     add("files", bytes_text(estimate.image_bytes), "", 1)
