@@ -221,7 +221,7 @@ def test_jobs_at_the_facility_ask_for_what_the_site_says(prepared: Campaign) -> 
         )
         assert Path(commands["executable"]).is_file()
     assert files["finalJob"]["request_cpus"] == "8"
-    assert "8192 * pow" in files["finalJob"]["request_memory"]
+    assert "1280 * pow" in files["finalJob"]["request_memory"]
     check_that_named_files_are_there(directory)
 
 
