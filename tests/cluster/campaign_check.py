@@ -197,7 +197,14 @@ class Stage:
             "requestMemory": 1000,
             "pipetask": {"pipetaskInit": {"requestMemory": 1000}, "extractCutouts": {"requestMemory": 1000}},
             "clusterAlgorithm": "lsst.ctrl.bps.quantum_clustering_funcs.dimension_clustering",
-            "cluster": {"byTract": {"partitionMaxSize": 11}},
+            "cluster": {
+                "byTract": {
+                    "pipetasks": "extractCutouts",
+                    "dimensions": "tract",
+                    "partitionDimensions": "patch",
+                    "partitionMaxSize": 11,
+                }
+            },
             "finalJob": {"requestCpus": 1, "requestMemory": 1000},
             # How long HTCondor hopes that a lost node comes back: 40 minutes
             # by default.
