@@ -472,6 +472,8 @@ def test_secret_that_is_no_good_at_the_end_is_reported_and_kept_for_later(
         server.secret_file.chmod(0o644)
         notify(campaign, "partial", manifest)
         assert "open to others" in caplog.text and not server.calls
+        (noted,) = json.loads(campaign.callback.read_text())["calls"]
+        assert noted["tries"] == 0 and "open to others" in noted["reason"]
         server.secret_file.chmod(0o600)
         notify(campaign, "partial", manifest)
         assert len(server.events) == 1

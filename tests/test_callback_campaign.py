@@ -33,6 +33,7 @@ from lsst.dax.bulkcutout.submit import prepare
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.callbacks import Answer, CallbackServer
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, run_graph, run_here, write_request
+from lsst.dax.bulkcutout.tests.sabotage import Fault, write_faults
 from lsst.dax.bulkcutout.top_up import top_up
 from lsst.dax.bulkcutout.verify.product import verify_product
 
@@ -152,8 +153,9 @@ def test_finish_that_is_killed_is_told_by_whoever_waited_for_it(
     tiny_request: Path, server: CallbackServer, tmp_path: Path
 ) -> None:
     campaign = init_and_run(tiny_request)
-    sabotage = (sys.executable, "-m", "lsst.dax.bulkcutout.tests.campaigns", "kill-once", "packaging")
-    program = (*sabotage, str(tmp_path / "died"))
+    faults = tmp_path / "faults.json"
+    write_faults(faults, [Fault("die", str(tmp_path / "died"), where="packaging")])
+    program = (sys.executable, "-m", "lsst.dax.bulkcutout.tests.sabotage", str(faults))
     run("finish", campaign.root, "--processes", "1", status=TRY_AGAIN, program=program)
     assert states(server) == ["failed"]
     run("finish", campaign.root)

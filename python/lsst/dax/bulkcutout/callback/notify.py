@@ -91,19 +91,27 @@ def _notify(
             return
     record = _Record(campaign.callback, url)
     spool = _Spool(Path(request.output) / CALLBACK_SPOOL_NAME)
-    messages = {message.id: message for message in spool.read()}
-    # On disk before the first try: if this process is killed it is not lost.
+    waiting = {message.id: message for message in spool.read()}
     new = message_of(campaign, request, state, manifest)
-    if new.id not in messages:
-        messages[new.id] = new
-        if not record.is_settled(new.id):
-            spool.add(new)
+    if record.is_settled(new.id):
+        _LOG.info("%s knows already how the campaign has ended, or wants no callbacks.", _host(url))
+    elif new.id not in waiting:
+        # On disk before the first try: if this process is killed it is not
+        # lost.
+        spool.add(new)
+        waiting[new.id] = new
+    for known in filter(record.is_settled, list(waiting)):
+        spool.remove(known)
+        del waiting[known]
+    if not waiting:
+        return
     try:
         secret = read_secret(Path(secret_file))
     except UserError as error:
         _LOG.warning("%s was not told that the campaign has ended: %s", _host(url), error)
+        record.add(new, Delivery(Outcome.NOT_REACHED, 0, str(error)))
         return
-    for message in messages.values():
+    for message in waiting.values():
         if not record.is_settled(message.id):
             delivery = deliver(
                 url,
