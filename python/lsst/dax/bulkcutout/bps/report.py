@@ -275,12 +275,14 @@ def _read_report(run: WmsRunReport) -> dict[str, Any]:
     jobs = {job.name: _STATES[job.state.name] for job in run.jobs}
     # A run that has only just been submitted is reported as SUCCEEDED.
     is_over = run.state.name in ("SUCCEEDED", "FAILED", "DELETED")
+    # The same line twice, where the graph is built by a job of the run.
+    about = dict.fromkeys(line.strip() for line in str(run.specific_info or "").splitlines())
     return {
         "state": ENDED if is_over else ALIVE,
         "run_id": str(run.wms_id),
         "jobs": jobs,
         "held": {name: "" for name, state in jobs.items() if state == "held"},
-        "provisioning": str(run.specific_info).strip() if run.specific_info else "",
+        "provisioning": "; ".join(filter(None, about)),
         "is_held": run.state.name == "HELD",
         "message": "The run itself is held." if run.state.name == "HELD" else "",
     }
