@@ -323,7 +323,7 @@ def test_secret_is_in_no_log_no_environment_no_command_line_and_no_file(
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(0.02):
+        while not ended.wait(0.1):
             for process in psutil.Process().children(recursive=True):
                 for name in ("environ", "cmdline"):
                     try:
