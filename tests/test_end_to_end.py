@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -33,7 +34,11 @@ def run(program: str, *arguments: str | Path, status: int = 0, cwd: Path | None 
         stderr=subprocess.STDOUT,
         check=False,
         cwd=cwd,
-        env={"PATH": f"{PROGRAMS}:/usr/bin:/bin", "HOME": str(cwd or Path.cwd())},
+        env={
+            "PATH": f"{PROGRAMS}:/usr/bin:/bin",
+            "HOME": str(cwd or Path.cwd()),
+            "BULKCUTOUT_CAMPAIGNS": os.environ["BULKCUTOUT_CAMPAIGNS"],
+        },
     )
     assert done.returncode == status, done.stdout
     return done.stdout
