@@ -80,10 +80,9 @@ def policy_keys(bps_config: Path, policy: SitePolicy) -> dict[str, Any]:
         keys["site"] = {site: of_jobs}
     if policy.read_limit is not None:
         reading = limited(bps_config, policy.read_limit)
-        # A job has the name of its task, or of the cluster that it is.
-        keys["pipetask"] = {TASK_LABEL: reading}
-        if clusters := [str(label) for label in config["cluster"] or {}]:
-            keys["cluster"] = {label: copy.deepcopy(reading) for label in clusters}
+        # A job has the name of its cluster, which may be that of its task.
+        labels = dict.fromkeys([*map(str, config["cluster"] or {}), TASK_LABEL])
+        keys["cluster"] = {label: copy.deepcopy(reading) for label in labels}
     return keys
 
 
