@@ -84,5 +84,8 @@ def test_cancel_without_a_slot_for_the_final_job_and_a_finish_that_fails(
     # Two retries.
     assert len(failure.occurrences()) == 3
 
-    assert "packaging here" in stage.bulkcutout("-v", "restart", stage.campaign)
+    stage.set_faults([])
+    again = stage.bulkcutout("-v", "restart", stage.campaign)
+    assert "rescue DAG" in again
+    assert stage.wait(run_id(again)) == 0
     stage.check(undisturbed)
