@@ -185,26 +185,19 @@ class Stage:
         """Run ``bulkcutout``; gives what it has printed."""
         return self.run("bulkcutout", *arguments, status=status)
 
-    def site(self, faults: Iterable[Fault] = (), **changes: Any) -> Path:
+    def site(self, faults: Iterable[Fault] = (), *, jobs: int = 2, **changes: Any) -> Path:
         """Write a site file as an operator writes it: the package's, changes,
         and here faults of the jobs.
 
-        Eleven patches a job, so that there are five jobs of quanta.
+        Starting a job costs three seconds: so there are two with quanta,
+        unless a test needs more.
         """
         config: dict[str, Any] = {
             "includeConfigs": [str(CONFIG_DIRECTORY / "sites" / "htcondor.yaml")],
             "memoryLimit": 8000,
             "requestMemory": 1000,
             "pipetask": {"pipetaskInit": {"requestMemory": 1000}, "extractCutouts": {"requestMemory": 1000}},
-            "clusterAlgorithm": "lsst.ctrl.bps.quantum_clustering_funcs.dimension_clustering",
-            "cluster": {
-                "byTract": {
-                    "pipetasks": "extractCutouts",
-                    "dimensions": "tract",
-                    "partitionDimensions": "patch",
-                    "partitionMaxSize": 11,
-                }
-            },
+            "packing": {"slots": jobs, "maxQuanta": -(-N_PATCHES // jobs)},
             "finalJob": {"requestCpus": 1, "requestMemory": 1000},
             # How long HTCondor hopes that a lost node comes back: 40 minutes
             # by default.

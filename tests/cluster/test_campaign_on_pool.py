@@ -77,7 +77,7 @@ def test_storage_that_fails_memory_that_lacks_and_jobs_that_are_killed(
     pool = stage.pool
     assert pool is not None
 
-    run = stage.submit(stage.site([storage, memory, quantum, packaging]))
+    run = stage.submit(stage.site([storage, memory, quantum, packaging], jobs=4))
     pool.wait_until(packaging.occurrences, "finish has begun to package", deadline_s=DEADLINE_S)
     # With all that watches over it.
     assert pool.kill_job(packaging.occurrences()[0]["job"])
@@ -96,6 +96,8 @@ def test_storage_that_fails_memory_that_lacks_and_jobs_that_are_killed(
     assert swollen["LastHoldReason"].endswith("memory usage exceeded request_memory")
     allotted = memory_of_starts(stage, swollen["Id"])
     assert allotted[0] < swollen["ResidentSetSize"] / 1024 < allotted[-1]
+
+    assert len({said[0], swollen["Id"], quantum.occurrences()[0]["job"]}) == 3
 
     for fault in (quantum, packaging):
         [killed] = [ads[occurrence["job"]] for occurrence in fault.occurrences()]

@@ -64,9 +64,7 @@ def test_cancel_without_a_slot_for_the_final_job_and_a_finish_that_fails(
     assert pool is not None
     wait = Fault("wait", str(stage.notes / "cancelled"), times=None)
     failure = Fault("fail", str(stage.notes / "broken"), where="packaging", times=None)
-    # Two jobs.
-    site = stage.site([wait, failure], cluster={"byTract": {"partitionMaxSize": 25}})
-    stage.submit(site)
+    stage.submit(stage.site([wait, failure]))
     pool.wait_until(wait.occurrences, "a job is in the middle", deadline_s=DEADLINE_S)
     for job_id in pool.glideins():
         pool.lose_glidein(job_id)
