@@ -194,9 +194,11 @@ def test_run_of_parsl_is_alive_as_long_as_its_process(campaign: Campaign) -> Non
         process.kill()
     assert (alive.state, alive.site, alive.message) == ("running", "here", "")
     assert alive.quanta_by_state == {"done": 2, "running": 1}
+    assert alive.jobs == {"running": 1, "done": 1}
     dead = read_status(campaign)
     assert dead.state == "stopped" and f"`bulkcutout restart {campaign.root}`" in dead.message
     assert dead.quanta_by_state == {"done": 2, "failed": 1}
+    assert dead.jobs == {"done": 1, "failed": 1}
     assert status_command(campaign)[0] == 75
 
 

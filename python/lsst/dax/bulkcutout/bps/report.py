@@ -87,6 +87,9 @@ class RunReport:
     jobs: dict[str, str] = dataclasses.field(default_factory=dict)
     """State of each job, one of `JOB_STATES`, by the job's name."""
 
+    jobs_have_logs: bool = False
+    """Whether a job is "running" only because it has a log."""
+
     held: dict[str, str] = dataclasses.field(default_factory=dict)
     """Why jobs are held, by the job's name."""
 
@@ -131,7 +134,9 @@ def ask_bps(campaign: Campaign) -> RunReport:
     )
     if not service or ".parsl." in service:
         # Parsl has no report: it runs in the process that submitted.
-        return dataclasses.replace(report, state=_locked(held), jobs=_started_jobs(directory, report))
+        return dataclasses.replace(
+            report, state=_locked(held), jobs=_started_jobs(directory, report), jobs_have_logs=True
+        )
     report = _ask_service(service, directory, report)
     if held:
         # It is being submitted.

@@ -158,6 +158,7 @@ class StatusReader:
         note = _read_note(campaign)
         state, message = _state(campaign, run, note)
         is_over = state not in ("prepared", "running", "held")
+        jobs = _jobs(run, finished)
         states = [_quantum_state((each.tract, each.patch), finished, run, is_over) for each in patches]
         purged = read_purge_note(campaign)
         if purged is not None and state == "complete":
@@ -174,7 +175,7 @@ class StatusReader:
             quanta=len(patches),
             done=states.count("done"),
             quanta_by_state={name: states.count(name) for name in QUANTUM_STATES if name in states},
-            jobs={name: n for name in JOB_STATES if (n := list(run.jobs.values()).count(name))},
+            jobs={name: n for name in JOB_STATES if (n := list(jobs.values()).count(name))},
             held=run.held,
             provisioning=run.provisioning,
             rows=0 if plan is None else plan.catalog_rows,
@@ -271,6 +272,18 @@ def _kept_until(campaign: Campaign) -> str:
 
 def _cancel_note(campaign: Campaign) -> str:
     return "The campaign was cancelled; its jobs are ending." if campaign.cancelled.exists() else ""
+
+
+def _jobs(run: RunReport, finished: dict[tuple[int, int], FinishedQuantum]) -> dict[str, str]:
+    """State of each job; by its quanta, where there is nobody to ask."""
+    if not run.jobs_have_logs:
+        return run.jobs
+    unfinished = {job for place, job in run.patches.items() if place not in finished}
+    after = "failed" if run.state == ENDED else "running"
+    return {
+        name: "done" if name not in unfinished else after if state == "running" else state
+        for name, state in run.jobs.items()
+    }
 
 
 def _quantum_state(
