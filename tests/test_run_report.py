@@ -48,6 +48,10 @@ def held(job: int, reason: str) -> str:
     )
 
 
+def released(job: int) -> str:
+    return f"013 ({job:03d}.000.000) 2026-11-21 18:11:09 Job was released.\n\tvia condor_release\n...\n"
+
+
 def aborted(job: int) -> str:
     return f"009 ({job:03d}.000.000) 2026-11-21 18:12:08 Job was aborted.\n\tvia condor_rm (by user x)\n...\n"
 
@@ -104,6 +108,19 @@ def test_jobs_and_reasons_are_those_of_the_log(run: Run) -> None:
     }
     assert found.held == {"byTract_3_002": "Error from slot1_1: memory usage exceeded request_memory"}
     assert "cannot be asked" in found.message
+
+
+def test_job_that_was_released_waits(run: Run) -> None:
+    """DAGMan's own status still calls it held, until it starts again."""
+    run.log(submitted(2), started(2), ended(2), submitted(3), held(3, "a reason"), released(3))
+    status = run.directory / f"{RUN}.node_status"
+    before = 'Node = "byTract_3_001";\n  NodeStatus = 1;\n  StatusDetails = "";\n  RetryCount = 0;\n'
+    after = before.replace("= 1", "= 3") + "  JobProcsQueued = 1;\n  JobProcsHeld = 1;"
+    before += "  JobProcsQueued = 0;\n  JobProcsHeld = 0;"
+    assert before in status.read_text()
+    status.write_text(status.read_text().replace(before, after))
+    found = ask_bps(run.campaign)
+    assert (found.jobs["byTract_3_001"], found.held) == ("waiting", {})
 
 
 def test_jobs_that_do_not_come_are_waiting(run: Run) -> None:

@@ -250,7 +250,7 @@ def _ask_service(service: str, directory: Path, report: RunReport) -> RunReport:
                 said = " ".join(" ".join(messages).split()) or "it has no such run."
                 report = dataclasses.replace(report, message=f"BPS cannot tell of the run: {said}")
             if service == _HTCONDOR:
-                report = dataclasses.replace(report, held=_held_reasons(directory, report))
+                report = _with_reasons(directory, report)
                 report = _check_queue(service, directory, report)
     except Exception as error:
         # Plugins of BPS raise what they like.
@@ -293,17 +293,25 @@ def _read_report(run: WmsRunReport) -> dict[str, Any]:
     }
 
 
-def _held_reasons(directory: Path, report: RunReport) -> dict[str, str]:
-    """Reports have no reasons; DAGMan's log of its nodes has."""
+def _with_reasons(directory: Path, report: RunReport) -> RunReport:
+    """Reports have no reasons; DAGMan's log of its nodes has.  It also knows
+    better of jobs that were released and have not started again.
+    """
     if not report.held:
-        return {}
+        return report
     from lsst.ctrl.bps.htcondor.lssthtc import read_dag_nodes_log
 
-    reasons = {}
+    reasons, released = {}, set()
     for ad in read_dag_nodes_log(directory).values():
-        name = str(ad.get("LogNotes", "")).removeprefix("DAG Node: ").split()[:1]
-        reasons["".join(name)] = " ".join(str(ad.get("HoldReason", "")).split())
-    return {name: reasons.get(name, "") for name in report.held}
+        name = "".join(str(ad.get("LogNotes", "")).removeprefix("DAG Node: ").split()[:1])
+        reasons[name] = " ".join(str(ad.get("HoldReason", "")).split())
+        if ad.get("MyType") == "JobReleaseEvent":
+            released.add(name)
+    return dataclasses.replace(
+        report,
+        jobs={name: "waiting" if name in released else state for name, state in report.jobs.items()},
+        held={name: reasons.get(name, "") for name in report.held if name not in released},
+    )
 
 
 def _check_queue(service: str, directory: Path, report: RunReport) -> RunReport:
