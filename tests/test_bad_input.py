@@ -397,9 +397,9 @@ def test_campaign_path_with_unsafe_characters(
     [
         (
             "locale",
-            "No site is called 'locale' (did you mean 'local'?): the sites are htcondor, local; or give",
+            "No site is called 'locale' (did you mean 'local'?): the sites are htcondor, local, panda, slurm_pool,",
         ),
-        ("usdf", "No site is called 'usdf': the sites are"),
+        ("nersc", "No site is called 'nersc': the sites are"),
         ("./site.yaml", "There is no site configuration "),
     ],
 )

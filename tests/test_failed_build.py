@@ -37,6 +37,7 @@ def test_build_that_fails_for_good_leaves_a_note(
 @pytest.mark.parametrize(("error", "status"), [(UserError("x"), 1), (InternalError("x"), 70)])
 def test_note_says_whose_turn_it_is(tmp_path: Path, error: Exception, status: int) -> None:
     campaign = Campaign(tmp_path)
+    campaign.request.touch()
     with pytest.raises(type(error)), noting_failure(campaign):
         raise error
     assert read_note(campaign.finish_log) == FinishNote("failed", status, "x")
@@ -44,6 +45,7 @@ def test_note_says_whose_turn_it_is(tmp_path: Path, error: Exception, status: in
 
 def test_what_is_tried_again_or_has_a_graph_gets_no_note(tmp_path: Path) -> None:
     campaign = Campaign(tmp_path)
+    campaign.request.touch()
     with pytest.raises(TransientError), noting_failure(campaign):
         raise TransientError("storage is away")
     assert read_note(campaign.finish_log) is None

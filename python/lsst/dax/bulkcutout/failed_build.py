@@ -43,7 +43,9 @@ def noting_failure(campaign: Campaign) -> Iterator[None]:
     except BulkCutoutError as error:
         # Of a campaign that was cancelled `bulkcutout cancel` tells.
         for_good = not isinstance(error, TransientError) and not campaign.cancelled.exists()
-        if for_good and not (campaign.graph_files() or campaign.purged.exists()):
+        # Without a request there is no campaign yet, and nobody to tell.
+        is_new = campaign.request.exists() and not (campaign.graph_files() or campaign.purged.exists())
+        if for_good and is_new:
             status = OUR_FAULT if isinstance(error, InternalError) else FAILED
             write_note(campaign.finish_log, FinishNote("failed", status, str(error)))
             # Not for minutes: where `submit` builds it, somebody waits.

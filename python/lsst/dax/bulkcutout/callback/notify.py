@@ -69,6 +69,8 @@ def notify(
         request = load_request(campaign.request)
         if request.notify.url is not None:
             _notify(campaign, request, state, manifest, schedule or Schedule(), clock or Clock())
+    except UserError as error:
+        _LOG.warning("Nobody was told of the end of the campaign: %s", error)
     except Exception as error:
         _LOG.warning("Nobody was told of the end of the campaign: %s", error, exc_info=True)
 
