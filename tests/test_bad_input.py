@@ -397,7 +397,7 @@ def test_campaign_path_with_unsafe_characters(
     [
         (
             "locale",
-            "No site is called 'locale' (did you mean 'local'?): the sites are htcondor, local, panda, slurm_pool,",
+            "No site is called 'locale' (did you mean 'local'?): the sites are htcondor, local, panda,",
         ),
         ("nersc", "No site is called 'nersc': the sites are"),
         ("./site.yaml", "There is no site configuration "),
