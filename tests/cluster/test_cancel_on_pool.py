@@ -6,9 +6,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 from campaign_check import DEADLINE_S, Stage, run_id
 
+from lsst.dax.bulkcutout.campaign import Campaign
+from lsst.dax.bulkcutout.finish import COMPLETE
+from lsst.dax.bulkcutout.quantum_outputs import read_outputs
 from lsst.dax.bulkcutout.tests.callbacks import CallbackServer
+from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.sabotage import Fault
 
 
@@ -59,6 +67,7 @@ def test_cancel_without_a_slot_for_the_final_job_and_a_finish_that_fails(
 ) -> None:
     """All glideins are lost, the final job cannot run: cancel does its work.
     After the restart packaging fails past all retries; only that is left then.
+    At last a row is added, and its patch alone is cut.
     """
     pool = stage.pool
     assert pool is not None
@@ -87,3 +96,27 @@ def test_cancel_without_a_slot_for_the_final_job_and_a_finish_that_fails(
     assert "rescue DAG" in again
     assert stage.wait(run_id(again)) == 0
     stage.check(undisturbed)
+
+    before = runs_of(stage)
+    table = pq.read_table(stage.sky.catalog)
+    row = next(row for row, place in enumerate(stage.sky.places) if place == (8, 5))
+    pq.write_table(pa.concat_tables([table, table.slice(row, 1)]), longer := stage.notes / "catalog.parquet")
+    request = stage.write_request(catalog={"uri": str(longer)})
+    run = run_id(stage.bulkcutout("restart", stage.campaign, "--request", request))
+    assert stage.wait(run) == 0
+    assert {place for place, run in runs_of(stage).items() if run != before[place]} == {(8, 5)}
+    fresh = write_request(
+        stage.notes / "here", stage.sky.repo, longer, size=9, partition={"max_rows_per_file": 50}
+    )
+    assert run_here(fresh)[1] == COMPLETE
+    assert data_files(stage.out) == data_files(stage.notes / "here" / "out")
+
+
+def runs_of(stage: Stage) -> dict[tuple[int, int], str]:
+    """Run that each patch was cut in."""
+    return {place: output.run for place, output in read_outputs(Campaign(stage.campaign)).items()}
+
+
+def data_files(out: Path) -> dict[str, bytes]:
+    """What the data files of a product are."""
+    return {str(path.relative_to(out)): path.read_bytes() for path in out.glob("size=*/*")}
