@@ -266,12 +266,12 @@ def test_exit_codes_are_those_of_the_commands() -> None:
     assert listed == re.findall(r"^  (\d+) ", exit_codes.EXIT_CODES, flags=re.MULTILINE)
     codes = {getattr(exit_codes, name) for name in exit_codes.__all__ if name != "EXIT_CODES"}
     assert {int(code) for code in listed} == codes | {0}
-    of_finish = [int(row[0]) for row in read_page(PAGES["operate.rst"]).table("finish")]
+    of_finish = [int(row[0]) for row in read_page(PAGES["campaign.rst"]).table("finish")]
     assert of_finish == [finish.COMPLETE, finish.PARTIAL, finish.TRY_AGAIN]
 
 
 def test_sites_are_those_that_there_are() -> None:
-    listed = [row[0] for row in read_page(PAGES["operate.rst"]).table("site")]
+    listed = [row[0] for row in read_page(PAGES["sites.rst"]).table("site")]
     assert listed == ["local", "htcondor", "slurm_pool", "usdf", "panda"]
     assert submit.site_names() == sorted(listed)
     (option,) = [option for option in cli.cli.commands["submit"].params if option.name == "site"]
@@ -282,7 +282,7 @@ def test_settings_of_the_facility_are_those_on_the_page() -> None:
     from lsst.ctrl.bps import BPS_DEFAULTS, BpsConfig
 
     config = BpsConfig(str(submit.CONFIG_DIRECTORY / "sites" / "usdf.yaml"), defaults=BPS_DEFAULTS)
-    rows = read_page(PAGES["operate.rst"]).table("key")
+    rows = read_page(PAGES["sites.rst"]).table("key")
     assert len(rows) > 5
     for name, value, _ in rows:
         _, found = config.search(f".{'.'.join(name.split(': '))}", opt={"default": "none"})
@@ -417,7 +417,7 @@ def test_all_files_of_a_campaign_are_explained(tmp_path: Path) -> None:
         for name, value in vars(campaign.Campaign).items()
         if isinstance(value, property)
     }
-    assert {row[0].rstrip("/") for row in read_page(PAGES["operate.rst"]).table("name")} == names
+    assert {row[0].rstrip("/") for row in read_page(PAGES["campaign.rst"]).table("name")} == names
 
 
 def test_example_of_a_callback_is_one() -> None:

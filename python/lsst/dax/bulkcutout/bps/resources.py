@@ -26,7 +26,7 @@ from ..submit import CONFIG_DIRECTORY
 __all__ = ("request_resources",)
 
 _LOG = logging.getLogger(__name__)
-# Measured in November 2026; doc/operate.rst has the table.
+# Measured in November 2026; doc/sites.rst has the table.
 LIBRARIES_MB = 320
 """A job that has cut one target holds 205 MB."""
 
