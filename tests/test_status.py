@@ -175,7 +175,7 @@ def test_note_that_is_damaged_counts_for_nothing(campaign: Campaign, text: str) 
 def test_prepared_campaign_has_no_numbers_yet(coded_request: Path) -> None:
     campaign = prepare(coded_request, site="local")
     exit_code, said = status_command(campaign)
-    assert exit_code == 4 and said.startswith("prepared: 0 of 0 quanta")
+    assert exit_code == 4 and said.startswith("prepared: no quanta")
     directory = campaign.submit / "20261121T120000Z"
     directory.mkdir(parents=True)
     (directory / "quantumGraphGeneration.out").write_text("much\nbulkcutout: No such column.\n")

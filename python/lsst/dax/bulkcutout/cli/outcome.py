@@ -39,6 +39,7 @@ def report_outcome(root: Path) -> None:
     from ..campaign import Campaign
     from ..watch import live
     from ..watch.status import read_status
+    from ..watch.text import describe_state
 
     campaign = Campaign(root)
     # BPS keeps to itself what build-graph and finish have said.
@@ -47,6 +48,6 @@ def report_outcome(root: Path) -> None:
     found = read_status(campaign)
     if found.message:
         click.echo(f"bulkcutout: {found.message}", err=True)
-    click.echo(f"{found.state}: {found.done} of {found.quanta} quanta done; output: {found.output}")
+    click.echo(f"{describe_state(found)}; output: {found.output}")
     # That it goes on elsewhere is what was asked for.
     sys.exit(0 if found.state in live.UNFINISHED else STATUS_CODES[found.state])

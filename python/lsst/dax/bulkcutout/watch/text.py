@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from .listing import CampaignLine
 from .status import CampaignStatus
 
-__all__ = ("describe_list", "describe_status")
+__all__ = ("describe_list", "describe_state", "describe_status")
 
 MOST_HELD = 5
 """Reasons for being held that are shown, each once."""
@@ -30,7 +30,7 @@ def describe_status(status: CampaignStatus) -> str:
     text
         Some lines.
     """
-    lines = [f"{status.state}: {status.done:,} of {status.quanta:,} quanta done"]
+    lines = [describe_state(status)]
     where = " ".join(
         filter(None, (status.site and f"at {status.site}", status.run and f"as run {status.run}"))
     )
@@ -58,6 +58,24 @@ def describe_status(status: CampaignStatus) -> str:
     if status.finished:
         lines.append(f"finished: {status.finished}")
     return "\n".join(lines)
+
+
+def describe_state(status: CampaignStatus) -> str:
+    """Tell the state of a campaign, and how much of it is done.
+
+    Parameters
+    ----------
+    status
+        How far it is.
+
+    Returns
+    -------
+    text
+        The beginning of a line.
+    """
+    if not status.quanta:
+        return f"{status.state}: no quanta"
+    return f"{status.state}: {status.done:,} of {status.quanta:,} quanta done"
 
 
 def describe_list(campaigns: Sequence[CampaignLine]) -> str:
