@@ -160,9 +160,15 @@ class Stage:
 
     # -- commands ------------------------------------------------------------
 
-    def run(self, program: str, *arguments: str | Path, status: int | None = 0) -> str:
-        """Run a program of this installation as the campaign's owner; gives
-        what it has printed.
+    def run(
+        self,
+        program: str,
+        *arguments: str | Path,
+        status: int | None = 0,
+        variables: Mapping[str, str] | None = None,
+    ) -> str:
+        """Run a program of this installation as the campaign's owner, with
+        more variables if need be; gives what it has printed.
         """
         environment = self.pool.env if self.pool else dict(os.environ)
         own = {"HOME": str(self.around / "home"), "BULKCUTOUT_CAMPAIGNS": str(self.notes / "campaigns")}
@@ -170,7 +176,7 @@ class Stage:
         environment = {key: value for key, value in environment.items() if not key.startswith("XDG_")}
         done = subprocess.run(
             [PROGRAMS / program, *map(str, arguments)],
-            env=environment | own,
+            env=environment | own | dict(variables or {}),
             cwd=self.around,
             text=True,
             stdout=subprocess.PIPE,
