@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import hypothesis
 import pytest
@@ -46,17 +46,22 @@ def campaigns_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Itera
         yield directory
 
 
-# First, for xdist reads the marks in a hook of the same name.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong in one process, for ``--dist loadgroup``.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Say which tests belong in one process.
 
     What a file has made serves all its tests, and the pool those of all files
-    in `CLUSTER`.
+    in `CLUSTER`.  (``--dist loadgroup`` would be the way to say so, but xdist
+    3.8 does not see the groups with pytest 9.)
     """
-    for item in items:
-        group = CLUSTER.name if CLUSTER in item.path.parents else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFileAndPool(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            path = nodeid.partition("::")[0]
+            return CLUSTER.name if path.startswith(f"tests/{CLUSTER.name}/") else path
+
+    return ByFileAndPool(config, log)
 
 
 class Skip(NamedTuple):
@@ -86,9 +91,6 @@ def skips_of(config: pytest.Config) -> Iterator[Skip]:
         longrepr = report.longrepr
         reason = longrepr[2] if isinstance(longrepr, tuple) else str(longrepr)
         test = report.nodeid
-        # With --dist loadgroup, the name of the group follows.
-        if test.rfind("@") > test.rfind("]"):
-            test = test.rpartition("@")[0]
         yield Skip(test, " ".join(reason.removeprefix("Skipped: ").split()))
 
 
