@@ -186,6 +186,16 @@ class Campaign:
         return self.root / "run.lock"
 
     @property
+    def build_lock(self) -> Path:
+        """Locked while a graph is built."""
+        return self.root / "build.lock"
+
+    @property
+    def finish_lock(self) -> Path:
+        """Locked while a product is packaged."""
+        return self.root / "finish.lock"
+
+    @property
     def finish_log(self) -> Path:
         """Outcome of the last ``bulkcutout finish`` (JSON)."""
         return self.root / "finish.json"

@@ -311,7 +311,7 @@ def _lock(campaign: Campaign) -> Iterator[int]:
     descriptor that has the lock.
     """
     campaign.scratch.mkdir(parents=True, exist_ok=True)
-    with (campaign.root / "finish.lock").open("w") as stream:
+    with campaign.finish_lock.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

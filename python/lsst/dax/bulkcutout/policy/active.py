@@ -39,7 +39,7 @@ def building(campaign: Campaign) -> Iterator[None]:
         # Not by way of BPS, which has its files there already.
         yield
         return
-    with _lock_file(campaign).open("w") as stream:
+    with campaign.build_lock.open("w") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
@@ -83,14 +83,10 @@ def _activity(campaign: Campaign) -> str | None:
 
 def _is_building(campaign: Campaign) -> bool:
     try:
-        with _lock_file(campaign).open() as stream:
+        with campaign.build_lock.open() as stream:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:
         return False
     return False
-
-
-def _lock_file(campaign: Campaign) -> Path:
-    return campaign.root / "build.lock"

@@ -263,8 +263,8 @@ def _alone(campaign: Campaign) -> Iterator[None]:
     """Keep all that could be at work on the same campaign out."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(hold_run(campaign))
-        for name in ("finish.lock", "build.lock"):
-            stream = stack.enter_context((campaign.root / name).open("a"))
+        for path in (campaign.finish_lock, campaign.build_lock):
+            stream = stack.enter_context(path.open("a"))
             try:
                 fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -144,6 +144,8 @@ def watching(campaign: Campaign) -> Iterator[None]:
     """
     ended = threading.Event()
     progress = Progress("Cutting", "patches")
+    # What earlier attempts have cut is not this one's work.
+    before = _count_finished(campaign)
 
     def watch() -> None:
         pause = WATCH_INTERVAL_S
@@ -151,9 +153,7 @@ def watching(campaign: Campaign) -> Iterator[None]:
             started = time.monotonic()
             if campaign.plan.exists():
                 total = sum(tract.patches for tract in campaign.read_plan().tracts)
-                # Metadata is what a quantum writes last.
-                done = sum(1 for _ in campaign.datastore.glob("**/*_metadata/*/*/*.json"))
-                progress.set(min(done, total), total)
+                progress.set(_count_finished(campaign) - before, max(total - before, 0))
             pause = max(WATCH_INTERVAL_S, (time.monotonic() - started) / SHARE)
 
     watcher = threading.Thread(target=watch, daemon=True)
@@ -164,3 +164,8 @@ def watching(campaign: Campaign) -> Iterator[None]:
         ended.set()
         watcher.join()
         progress.close()
+
+
+def _count_finished(campaign: Campaign) -> int:
+    # Metadata is what a quantum writes last.
+    return sum(1 for _ in campaign.datastore.glob("**/*_metadata/*/*/*.json"))
