@@ -96,6 +96,8 @@ def test_prepared_campaign_is_submitted_by_bps(coded_request: Path, tmp_path: Pa
         "{butlerConfig} {qgraphFile} --qgraph-node-id {qgraphNodeId}"
     )
     config["site"] = {"local": {"retries": 0}}
+    # Another job than the one that dies.
+    config["packing"] = {"maxQuanta": 2}
     (campaign / "bps.yaml").write_text(yaml.safe_dump(config))
     # BPS on Parsl has no better word for a final job that exits with 2.
     run("bps", "submit", campaign / "bps.yaml", cwd=tmp_path, status=1)
