@@ -32,7 +32,7 @@ from lsst.dax.bulkcutout.request import CutoutRequest, check_request
 from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY, prepare
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
-from lsst.dax.bulkcutout.watch.register import note_campaign
+from lsst.dax.bulkcutout.watch.register import CAMPAIGNS_VARIABLE, note_campaign
 
 USER = pwd.getpwuid(os.getuid()).pw_name
 
@@ -174,10 +174,12 @@ def test_space_counts_what_is_still_to_be_written(
     assert told(enough - 5400) == []
 
 
-def test_campaigns_at_work_are_counted(case: Case, tmp_path: Path) -> None:
+def test_campaigns_at_work_are_counted(case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that builds its graph is at work; one that is only prepared, or
     complete, is not.
     """
+    # Not the register of all tests, some of which leave campaigns undone.
+    monkeypatch.setenv(CAMPAIGNS_VARIABLE, str(tmp_path / "campaigns"))
     mine = Campaign(tmp_path / "mine")
     prepared = prepare(case.request, site="local")
     assert active_campaigns(mine) == {}
