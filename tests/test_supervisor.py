@@ -36,6 +36,8 @@ def start(work: str) -> subprocess.Popen[str]:
     code = f"""
     import os, signal, sys, time
     from lsst.dax.bulkcutout.supervisor import supervise
+    # Whoever runs the tests may have been started by nohup.
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     def work():
         print("child", os.getpid(), flush=True)
         {work}
