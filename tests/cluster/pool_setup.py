@@ -112,8 +112,11 @@ def hand_directory() -> Path:
 
 
 def tests_directory() -> Path:
-    """Name the directory of the test sessions' pool: one for each checkout."""
-    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}"
+    """Name the directory of the test sessions' pool: one for each checkout,
+    and for each process where several test at the same time.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}{worker}"
 
 
 def pool_directories() -> list[Path]:
