@@ -112,11 +112,8 @@ def hand_directory() -> Path:
 
 
 def tests_directory() -> Path:
-    """Name the directory of the test sessions' pool: one for each checkout,
-    and for each process where several test at the same time.
-    """
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}{worker}"
+    """Name the directory of the test sessions' pool: one for each checkout."""
+    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}"
 
 
 def pool_directories() -> list[Path]:
