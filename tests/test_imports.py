@@ -101,6 +101,7 @@ LEVELS = {
     "estimate.cost": 0,
     "estimate.numbers": 0,
     "execution": 0,
+    "file_lock": 0,
     "finish_note": 0,
     "frame_names": 0,
     "manifest": 0,

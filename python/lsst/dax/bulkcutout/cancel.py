@@ -112,9 +112,9 @@ def _end(campaign: Campaign, timeout_s: float) -> bool:
     """Cancel what is in the queue; tell whether all is gone in time."""
     deadline = time.monotonic() + timeout_s
     told: set[str] = set()
-    while _alive(campaign):
+    while (queued := queued_runs(campaign)) or who_holds_run(campaign):
         # A submission that is under way may bring a run later.
-        if not told.issuperset(queued := queued_runs(campaign)):
+        if not told.issuperset(queued):
             cancel_runs(campaign)
             told.update(queued)
         if time.monotonic() > deadline:

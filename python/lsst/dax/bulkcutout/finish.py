@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import logging
@@ -28,6 +27,7 @@ from .campaign import Campaign, Plan
 from .data_card.card import CARD_NAME, write_data_card
 from .errors import BulkCutoutError, InternalError, TransientError, UserError
 from .execution import describe_execution
+from .file_lock import locked
 from .finish_note import COMPLETE, FAILED, OUR_FAULT, PARTIAL, TRY_AGAIN, FinishNote, State, write_note
 from .graph_software import check_attempts
 from .manifest import (
@@ -103,7 +103,12 @@ def finish(
         with _lock(campaign) as lock:
             with contextlib.ExitStack() as stack:
                 manifest = _finish(
-                    campaign, progress, stack, processes=processes, lock=lock, other_software=other_software
+                    campaign,
+                    progress,
+                    stack,
+                    processes=processes,
+                    lock=lock,
+                    other_software=other_software,
                 )
             note = FinishNote(_state(manifest), COMPLETE if manifest.complete else PARTIAL)
             _LOG.info("Packaged %s in %.1f s.", manifest.counts, time.monotonic() - started)
@@ -311,9 +316,9 @@ def _lock(campaign: Campaign) -> Iterator[int]:
     descriptor that has the lock.
     """
     campaign.scratch.mkdir(parents=True, exist_ok=True)
-    with campaign.finish_lock.open("w") as stream:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stream = stack.enter_context(locked(campaign.finish_lock))
         except BlockingIOError:
             raise _BusyError(f"Another process is finishing campaign {campaign.root}.") from None
         try:

@@ -21,7 +21,7 @@ from .discovery.source_images import Coverage, SourceImages
 from .errors import InternalError
 from .estimate.cost import Sample, prices, quantum_seconds
 from .request import CutoutRequest
-from .target_table import count_targets
+from .target_table import target_counts
 
 __all__ = ("PatchLoads", "read_patch_loads", "write_patch_loads")
 
@@ -101,7 +101,7 @@ def write_patch_loads(
         n_noise=plan.extra_planes.get("noise", 0), n_fractions=plan.extra_planes.get("mask_fraction", 0)
     )
     for tract in plan.tracts:
-        rows.update(count_targets(campaign.targets / tract.path))
+        rows.update(target_counts(campaign.targets / tract.path))
         costs = prices(request.planes, tract.rows_by_size, n_bands=len(plan.bands), sample=sample)
         wanted = sum(price.bytes for price in costs if price.wanted)
         bytes_a_row[tract.tract] = wanted / sum(tract.rows_by_size.values())

@@ -239,13 +239,14 @@ def build_graph(
                 *plan.warnings,
             ]
             raise UserError(" ".join(said))
-        check_plan(request, plan, coverage, SourceImages(butler, request))
+        images = SourceImages(butler, request)
+        check_plan(request, plan, coverage, images)
         write_patch_loads(
             campaign,
             request,
             plan,
             coverage,
-            SourceImages(butler, request),
+            images,
             max_memory_mb=max_memory_mb or ExtractCutoutsConfig.max_memory_mb.default,
         )
         finished = {place for place, output in read_outputs(campaign).items() if output.done}

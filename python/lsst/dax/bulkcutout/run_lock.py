@@ -21,6 +21,7 @@ from typing import TextIO
 
 from .campaign import Campaign
 from .errors import UserError
+from .file_lock import is_locked
 
 __all__ = ("hold_run", "hold_run_for_good", "is_run_held", "who_holds_run")
 
@@ -91,15 +92,7 @@ def is_run_held(campaign: Campaign) -> bool | None:
         `None` if that cannot be known: nobody has ever held the lock, or the
         file system has no locks.
     """
-    try:
-        with campaign.run_lock.open() as stream:
-            # Shared, so that those who look do not see each other.
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return None
-    return False
+    return is_locked(campaign.run_lock)
 
 
 def who_holds_run(campaign: Campaign) -> str | None:

@@ -174,7 +174,7 @@ def find_campaign(path: Path) -> Campaign:
     """
     # Of the working directory itself, too, which "." has no name for.
     path = Path(os.path.abspath(path))
-    candidates = [path, path.with_name(f"{path.name}.campaign")]
+    candidates = [path, _default_root(path)]
     for candidate in candidates:
         campaign = Campaign(candidate)
         if campaign.request.exists() or campaign.plan.exists():

@@ -21,7 +21,6 @@ from .errors import InternalError
 from .manifest import file_sha256
 
 __all__ = ("TargetFile", "TargetTableWriter", "read_targets", "sha256_of", "target_counts", "target_patches")
-__all__ = ("TargetFile", "TargetTableWriter", "count_targets", "read_targets", "sha256_of", "target_patches")
 
 ROW_GROUP_ROWS = 250_000
 ROWS_TOGETHER = 50_000
@@ -266,7 +265,7 @@ def target_patches(path: Path) -> list[tuple[int, int]]:
 
 
 def target_counts(path: Path) -> Counter[tuple[int, int]]:
-    """Count the targets of a target file.
+    """Count the targets of a target file, without reading any.
 
     Parameters
     ----------
@@ -277,26 +276,6 @@ def target_counts(path: Path) -> Counter[tuple[int, int]]:
     -------
     counts
         Number of targets by tract and patch.
-    """
-    counts: Counter[tuple[int, int]] = Counter()
-    with pq.ParquetFile(path) as file:
-        for group, place in enumerate(_places(file)):
-            counts[place] += file.metadata.row_group(group).num_rows
-    return counts
-
-
-def count_targets(path: Path) -> Counter[tuple[int, int]]:
-    """Number of targets of each patch, without reading any.
-
-    Parameters
-    ----------
-    path
-        Target file.
-
-    Returns
-    -------
-    counts
-        By tract and patch.
     """
     counts: Counter[tuple[int, int]] = Counter()
     with pq.ParquetFile(path) as file:

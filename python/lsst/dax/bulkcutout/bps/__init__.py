@@ -4,9 +4,10 @@
 
 """All that touches BPS, and nothing else does.
 
-`run` has it run a campaign, with what `environment` sets; `on_cluster` is for
-graphs that a job builds; `site_keys` tells it what a policy says;
-`parsl_site` is a site that BPS imports.
+`run` has it run a campaign, with what `environment` sets, and `cancel` end it;
+`report` tells how it sees a run, `attempts` which runs there are; `on_cluster`
+is for graphs that a job builds; `site_keys` tells it what a policy says.  BPS
+itself imports `clustering`, with `resources`, and `parsl_site`.
 """
 
 from __future__ import annotations

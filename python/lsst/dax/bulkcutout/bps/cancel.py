@@ -13,10 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ..campaign import Campaign
 from ..errors import TransientError
+from .attempts import attempts, saved_config
 
 __all__ = ("cancel_final_jobs", "cancel_runs", "queued_runs")
 
@@ -106,11 +105,10 @@ def _submissions(campaign: Campaign) -> Iterator[tuple[Any, Path]]:
 
     # Now, because a restart submits from this process.
     set_environment(campaign.bps_config)
-    # BPS keeps there what it was told, with all that is included.
-    for config in sorted(campaign.submit.glob("*/*_config.yaml")):
-        service = yaml.safe_load(config.read_text()).get("wmsServiceClass")
+    for directory in attempts(campaign):
+        service = saved_config(directory).get("wmsServiceClass")
         if service is not None:
-            yield doImportType(service)({}), config.parent
+            yield doImportType(service)({}), directory
 
 
 def _queued(service: Any, path: Path) -> list[str]:

@@ -33,7 +33,9 @@ def set_environment(config_file: Path) -> None:
     """
     # BPS finds programs by PATH, and those of this installation are to win.
     programs = Path(sys.executable).parent
-    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ.get('PATH', '')}"
+    path = os.environ.get("PATH", "")
+    if path.split(os.pathsep)[0] != str(programs):
+        os.environ["PATH"] = f"{programs}{os.pathsep}{path}"
     # EUPS sets it; after pip allocateNodes is where our own program is.
     if (programs / "allocateNodes.py").exists():
         os.environ.setdefault("CTRL_EXECUTE_DIR", str(programs.parent))

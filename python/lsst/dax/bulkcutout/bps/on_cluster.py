@@ -11,10 +11,10 @@ from pathlib import Path
 
 from ..errors import UserError
 from ..zipfile_fault import mend_zipfile
+from .attempts import HTCONDOR
 
 __all__ = ("check_that_site_builds", "leave_the_outer_dag", "prepare_jobs")
 
-HTCONDOR = "lsst.ctrl.bps.htcondor.HTCondorService"
 SUBMIT_FILE = ".dag.condor.sub"
 
 

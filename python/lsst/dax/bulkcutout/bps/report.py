@@ -24,6 +24,7 @@ import yaml
 
 from ..campaign import Campaign
 from ..run_lock import is_run_held
+from .attempts import HTCONDOR, attempts, saved_config
 
 if TYPE_CHECKING:
     from lsst.ctrl.bps import WmsRunReport
@@ -36,7 +37,6 @@ __all__ = (
     "RunReport",
     "ask_bps",
     "build_message",
-    "last_attempt",
 )
 
 _LOG = logging.getLogger(__name__)
@@ -64,8 +64,6 @@ _STATES = {
 """Ours by the name of BPS's states."""
 
 HISTORY_DAYS = 30.0
-
-_HTCONDOR = "lsst.ctrl.bps.htcondor.HTCondorService"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,9 +119,10 @@ def ask_bps(campaign: Campaign) -> RunReport:
         What could be found out.
     """
     held = is_run_held(campaign)
-    directory = last_attempt(campaign)
-    if directory is None:
+    runs = attempts(campaign)
+    if not runs:
         return RunReport(state=_locked(held))
+    directory = runs[-1]
     config = _saved_config(directory)
     service = str(config.get("wmsServiceClass", ""))
     report = RunReport(
@@ -144,24 +143,6 @@ def ask_bps(campaign: Campaign) -> RunReport:
     if report.state == NOT_KNOWN and not report.run_id and held is not None:
         return dataclasses.replace(report, state=ENDED, message="The run was never queued.")
     return report
-
-
-def last_attempt(campaign: Campaign) -> Path | None:
-    """Find the submit directory of the last run.
-
-    Parameters
-    ----------
-    campaign
-        The campaign.
-
-    Returns
-    -------
-    directory
-        `None` if there has been no run.
-    """
-    # Their names are times; BPS's own files tell them from anything else.
-    found = sorted(path.parent for path in campaign.submit.glob("*/*_config.yaml"))
-    return found[-1] if found else None
 
 
 def build_message(campaign: Campaign) -> str:
@@ -194,15 +175,11 @@ def _locked(held: bool | None) -> str:
 
 
 def _saved_config(directory: Path) -> dict[str, Any]:
-    path = sorted(directory.glob("*_config.yaml"))[0]
-    # Some hundred lines: a blink in C.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        contents = yaml.load(path.read_text(), loader)
+        return saved_config(directory)
     except (OSError, yaml.YAMLError) as error:
-        _LOG.warning("BPS's configuration %s cannot be read: %s", path, error)
+        _LOG.warning("BPS's configuration in %s cannot be read: %s", directory, error)
         return {}
-    return contents if isinstance(contents, dict) else {}
 
 
 def _linked_id(campaign: Campaign, directory: Path) -> str:
@@ -236,7 +213,7 @@ def _ask_service(service: str, directory: Path, report: RunReport) -> RunReport:
     """Ask a workflow system by way of BPS."""
     # By its directory where the service takes that: an old run needs no
     # history then.
-    run_id = str(directory) if service == _HTCONDOR else report.run_id
+    run_id = str(directory) if service == HTCONDOR else report.run_id
     if not run_id:
         return dataclasses.replace(report, message=f"The number of the run at {report.site} is not known.")
     try:
@@ -249,7 +226,7 @@ def _ask_service(service: str, directory: Path, report: RunReport) -> RunReport:
             else:
                 said = " ".join(" ".join(messages).split()) or "it has no such run."
                 report = dataclasses.replace(report, message=f"BPS cannot tell of the run: {said}")
-            if service == _HTCONDOR:
+            if service == HTCONDOR:
                 report = _with_reasons(directory, report)
                 report = _check_queue(service, directory, report)
     except Exception as error:

@@ -16,6 +16,7 @@ from ..campaign import Campaign
 from ..errors import BulkCutoutError, InternalError, TransientError, UserError
 from ..run_lock import hold_run
 from ..zipfile_fault import mend_zipfile
+from .attempts import HTCONDOR
 from .report import build_message
 
 __all__ = ("restart_bps", "run_bps")
@@ -91,7 +92,7 @@ def restart_bps(campaign: Campaign, directory: Path) -> bool:
     leave_the_outer_dag(directory)
     with hold_run(campaign), contextlib.redirect_stdout(io.StringIO()) as said:
         campaign.finish_log.unlink(missing_ok=True)
-        restart_driver("lsst.ctrl.bps.htcondor.HTCondorService", str(directory))
+        restart_driver(HTCONDOR, str(directory))
     # It prints the submit file, too, and has no other way to tell how it went.
     lines = said.getvalue().splitlines()
     told = [line for line in lines if line.startswith(("Run Id: ", "Run Name: "))]

@@ -15,10 +15,9 @@ from typing import Any
 
 from ..errors import UserError
 from ..policy.site_policy import SitePolicy
+from ..quantum_graph_builder import TASK_LABEL
 
 __all__ = ("limited", "policy_keys", "site_policy_file")
-
-TASK_LABEL = "extractCutouts"
 
 
 def site_policy_file(site_config: Path) -> Path | None:

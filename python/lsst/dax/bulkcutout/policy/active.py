@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ..campaign import Campaign
 from ..errors import BulkCutoutError
+from ..file_lock import is_locked
 from ..watch.register import known_campaigns
 from ..watch.status import read_status
 
@@ -67,7 +68,7 @@ def active_campaigns(but: Campaign) -> dict[Path, str]:
 
 
 def _activity(campaign: Campaign) -> str | None:
-    if _is_building(campaign):
+    if is_locked(campaign.build_lock):
         return "building its graph"
     # Most campaigns have ended, and their own files tell that without a
     # question to the workflow system.
@@ -79,14 +80,3 @@ def _activity(campaign: Campaign) -> str | None:
         # One that cannot be understood is not in anybody's way.
         return None
     return state if state in ("prepared", "running", "held") else None
-
-
-def _is_building(campaign: Campaign) -> bool:
-    try:
-        with campaign.build_lock.open() as stream:
-            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

@@ -13,13 +13,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import datetime
-import fcntl
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..campaign import Campaign
 from ..errors import BulkCutoutError, UserError
 from ..estimate.numbers import bytes_text
+from ..file_lock import locked
 from ..finish_note import read_note as read_finish_note
 from ..purged import PurgeNote, read_note, write_note
 from ..request import load_request
@@ -264,9 +264,8 @@ def _alone(campaign: Campaign) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(hold_run(campaign))
         for path in (campaign.finish_lock, campaign.build_lock):
-            stream = stack.enter_context(path.open("a"))
             try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                stack.enter_context(locked(path))
             except BlockingIOError:
                 raise UserError(f"another process is at work in {campaign.root}.") from None
         yield
