@@ -36,8 +36,9 @@ def start(work: str) -> subprocess.Popen[str]:
     code = f"""
     import os, signal, sys, time
     from lsst.dax.bulkcutout.supervisor import supervise
-    # Whoever runs the tests may have been started by nohup.
+    # Whoever runs the tests may have been started by nohup, or with "&".
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     def work():
         print("child", os.getpid(), flush=True)
         {work}
