@@ -15,7 +15,7 @@ import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import hypothesis
 import pytest
@@ -27,7 +27,6 @@ from lsst.dax.bulkcutout.watch.register import CAMPAIGNS_VARIABLE
 __all__ = ("coded_catalog", "coded_repo", "coded_request", "tiny_catalog", "tiny_repo")
 
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
-CLUSTER = Path(__file__).with_name("cluster")
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 
 # Machines that run tests are shared and slow at times: a deadline for one
@@ -44,24 +43,6 @@ def campaigns_of_this_session(tmp_path_factory: pytest.TempPathFactory) -> Itera
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CAMPAIGNS_VARIABLE, str(directory))
         yield directory
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Say which tests belong in one process.
-
-    What a file has made serves all its tests, and the pool those of all files
-    in `CLUSTER`.  (``--dist loadgroup`` would be the way to say so, but xdist
-    3.8 does not see the groups with pytest 9.)
-    """
-    from xdist.scheduler import LoadScopeScheduling
-
-    class ByFileAndPool(LoadScopeScheduling):  # type: ignore[misc]
-        def _split_scope(self, nodeid: str) -> str:
-            path = nodeid.partition("::")[0]
-            return CLUSTER.name if path.startswith(f"tests/{CLUSTER.name}/") else path
-
-    return ByFileAndPool(config, log)
 
 
 class Skip(NamedTuple):

@@ -25,7 +25,17 @@ from pathlib import Path
 from typing import Any
 
 from pool_processes import MARK, Process, end_processes, find_processes, read_environment, send_signal
-from pool_setup import PREFIX, UID, USER, PoolError, Settings, make_directory, read_settings, write_files
+from pool_setup import (
+    PREFIX,
+    UID,
+    USER,
+    PoolError,
+    Settings,
+    hold_ports,
+    make_directory,
+    read_settings,
+    write_files,
+)
 
 __all__ = ("Pool",)
 
@@ -71,6 +81,10 @@ class Pool:
         """
         make_directory(self.directory)
         self.stop()
+        with hold_ports():
+            self._start()
+
+    def _start(self) -> None:
         self.settings = write_files(self.directory, self.settings)
         self.exec("condor_token_create", "-identity", f"{USER}@pool.test", "-token", USER)
         munge = self.directory / "munge"

@@ -31,6 +31,7 @@ __all__ = (
     "Settings",
     "hand_directory",
     "hold",
+    "hold_ports",
     "install",
     "make_directory",
     "pool_directories",
@@ -112,8 +113,11 @@ def hand_directory() -> Path:
 
 
 def tests_directory() -> Path:
-    """Name the directory of the test sessions' pool: one for each checkout."""
-    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}"
+    """Name the directory of the test sessions' pool: one for each checkout,
+    and for each process where several test at the same time.
+    """
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return POOLS / f"tests-{hashlib.sha256(os.fsencode(HERE)).hexdigest()[:8]}{worker}"
 
 
 def pool_directories() -> list[Path]:
@@ -173,6 +177,16 @@ def hold(directory: Path, *, deadline_s: float = 0.0) -> Iterator[None]:
                 time.sleep(0.5)
             else:
                 break
+        yield
+
+
+@contextlib.contextmanager
+def hold_ports() -> Iterator[None]:
+    """Keep other pools from taking ports: until its daemons listen, a port
+    that a pool has taken looks free.
+    """
+    with open(POOLS / "ports.lock", "w") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
         yield
 
 

@@ -182,13 +182,15 @@ def test_graph_that_cannot_be_built_is_told_of_once(outcome: Outcome) -> None:
 
 def test_report_of_bps_counts_the_jobs_of_both_dags(outcome: Outcome) -> None:
     run = run_of(outcome.good)
-    report = subprocess.run(
+    said = subprocess.run(
         [BULKCUTOUT.with_name("bps"), "report", "--id", run],
         env=outcome.environment,
         capture_output=True,
         text=True,
-    ).stdout
-    (total,) = re.findall(r"^TOTAL +([\d ]+)$", report, flags=re.MULTILINE)
+    )
+    assert said.returncode == 0, said.stderr
+    report = said.stdout
+    (total,) = re.findall(r"^TOTAL +([\d ]+)$", report, flags=re.MULTILINE) or [report + said.stderr]
     n = len([job for job in outcome.jobs if job["Iwd"].startswith(str(run))])
     assert n >= 5
     # Columns: ..., succeeded, failed, pruned, expected.
