@@ -104,6 +104,7 @@ LEVELS = {
     "file_lock": 0,
     "finish_note": 0,
     "frame_names": 0,
+    "kernels": 0,
     "manifest": 0,
     "planes": 0,
     "policy.site_policy": 0,
@@ -144,6 +145,7 @@ ONLY_IN = {
     "lsst.afw": {"readers.afw_psf"},
     "lsst.geom": {"readers.afw_psf"},
     "lsst.ctrl.bps": {"bps"},
+    "numba": {"kernels"},
     "parsl": {"bps"},
     "click": {"cli"},
 }

@@ -10,14 +10,14 @@ A new layout is a class that looks like `ImageReader`, and a line in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import numpy as np
 
 from ..boxes import Box
-from ..errors import UserError
+from ..errors import CorruptInputError, UserError
 from ..tables import MaskPlane
 from ..wcs import Wcs
 from .afw_exposure import AfwExposureReader
@@ -168,6 +168,43 @@ class ImageReader(Protocol):
             damaged tile raises `CorruptInputError` with its ``box``; ``next``
             then goes on with the tile that follows. After an `OSError` it
             tries the same tiles again.
+        """
+
+    def load_tiles(
+        self,
+        plane: str,
+        tiles: Sequence[tuple[int, int]],
+        canvas: np.ndarray,
+        within: Box,
+        *,
+        last_rows: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> list[CorruptInputError]:
+        """Decode tiles into an array.
+
+        Parameters
+        ----------
+        plane
+            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
+        tiles
+            Tile indices ``(iy, ix)``, row by row, each once.
+        canvas
+            Where the pixels go, rows contiguous: float32 with NaN where there
+            are none, or integers that hold all bits of the mask.
+        within
+            Absolute pixels of ``canvas``; those outside are left out.
+        last_rows
+            For each tile the absolute row after the last that is wanted;
+            what the canvas has after it is undefined.
+        threads
+            How many threads may decode.
+
+        Returns
+        -------
+        damaged
+            An error with its ``box`` for each tile that is damaged; what the
+            canvas has there is undefined. Damage of the whole plane is
+            raised, and an `OSError` too: the call can then be repeated.
         """
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:

@@ -6,13 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 
 from ..boxes import Box
+from ..errors import CorruptInputError
 from .fits_file import FitsFile
 from .pixel_plane import PixelPlane
 from .tiles import TileGrid, TileReader
@@ -124,6 +125,63 @@ class TiledImage:
             raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
         tiles = self._known_tiles(tiles)
         return TileReader((self._planes[plane],), tiles, grid=self._grid, bits_each=0)
+
+    def load_tiles(
+        self,
+        plane: str,
+        tiles: Sequence[tuple[int, int]],
+        canvas: np.ndarray,
+        within: Box,
+        *,
+        last_rows: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> list[CorruptInputError]:
+        """Decode tiles of a plane into an array.
+
+        Parameters
+        ----------
+        plane
+            One of `planes`, but psf, or of `extra_planes`.
+        tiles
+            Tile indices ``(iy, ix)``, row by row, each once.
+        canvas
+            Where the pixels go, rows contiguous: float32, or integers for a
+            mask, at least as wide as `read_tiles` gives.
+        within
+            Absolute pixels of ``canvas``; those outside are left out.
+        last_rows
+            For each tile the absolute row after the last that is wanted;
+            what the canvas has after it is undefined.
+        threads
+            How many threads may decode.
+
+        Returns
+        -------
+        damaged
+            An error with its ``box`` for each tile that is damaged; what the
+            canvas has there is undefined.
+
+        Raises
+        ------
+        CorruptInputError
+            Raised if the plane is damaged as a whole.
+        OSError
+            Raised as it comes; the call can be repeated.
+        """
+        damaged: list[CorruptInputError] = []
+        decoded = self.read_tiles(plane, tiles)
+        while True:
+            try:
+                box, pixels = next(decoded)
+            except StopIteration:
+                return damaged
+            except CorruptInputError as error:
+                if error.box is None:
+                    raise
+                damaged.append(error)
+                continue
+            if (part := box.intersection(within)) is not None:
+                canvas[part.slices(within)] = pixels[part.slices(box)]
 
     def _known_tiles(self, tiles: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Check that there are such tiles."""
