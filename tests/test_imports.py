@@ -54,6 +54,7 @@ LEVELS = {
     "patch_loads": 3,
     "planning": 3,
     "quantum_graph_builder": 3,
+    "quantum_runner": 3,
     "quantum_outputs": 3,
     "registered_outputs": 3,
     "repackage.piece_rows": 3,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,24 +84,56 @@ def build_graph(
     click.echo(f"{plan.targets:,} targets of {plan.catalog_rows:,} rows; refused: {plan.refused or 'none'}")
 
 
-PIPETASK = {"ignore_unknown_options": True, "help_option_names": []}
+# Options of other programs, which are handed on.
+HANDED_ON = {"ignore_unknown_options": True, "help_option_names": []}
 
 
-@cli.command("init-run", context_settings=PIPETASK, short_help="Run `pipetask pre-exec-init-qbb`.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def init_run(arguments: tuple[str, ...]) -> None:
-    """Run `pipetask pre-exec-init-qbb` with ARGUMENTS."""
-    _pipetask("pre-exec-init-qbb", arguments)
+@cli.command("init-run", context_settings=HANDED_ON, short_help="Run `pipetask pre-exec-init-qbb`.")
+@click.argument("butler", type=click.Path(path_type=Path))
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def init_run(butler: Path, graph: Path, options: tuple[str, ...]) -> None:
+    """Run `pipetask pre-exec-init-qbb BUTLER GRAPH` with OPTIONS."""
+    _begin_job(butler, graph)
+    from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
+
+    from ..zipfile_fault import mend_zipfile
+
+    command = ["--long-log", "--log-level", "VERBOSE", "pre-exec-init-qbb", str(butler), str(graph)]
+    with mend_zipfile():
+        pipetask([*command, *options])
 
 
-@cli.command("run-quanta", context_settings=PIPETASK, short_help="Run `pipetask run-qbb`.")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run_quanta(arguments: tuple[str, ...]) -> None:
-    """Run `pipetask run-qbb` with ARGUMENTS."""
-    _pipetask("run-qbb", arguments)
+@cli.command("run-quanta")
+@click.argument("butler", type=click.Path(path_type=Path))
+@click.argument("graph", type=click.Path(path_type=Path))
+@click.option(
+    "--qgraph-node-id",
+    "quanta",
+    metavar="UUID[,UUID...]",
+    help="Quanta to run, those that are done already left out.  [default: all of GRAPH]",
+)
+def run_quanta(butler: Path, graph: Path, quanta: str | None) -> None:
+    """Cut the patches of some quanta of GRAPH.
+
+    BUTLER is the Butler configuration of the campaign.  Does what `pipetask
+    run-qbb` does, with one Butler for all quanta of the job.
+    """
+    try:
+        wanted = None if quanta is None else [uuid.UUID(each) for each in quanta.split(",")]
+    except ValueError:
+        raise click.BadParameter(f"{quanta!r} is no list of UUIDs", param_hint="--qgraph-node-id") from None
+    _begin_job(butler, graph)
+    from lsst.daf.butler.cli.cliLog import CliLog
+
+    from ..quantum_runner import run_quanta
+
+    CliLog.initLog(longlog=True)
+    CliLog.setLogLevels({"": "VERBOSE"})
+    run_quanta(butler, graph, wanted)
 
 
-@cli.command("prepare-jobs", context_settings=PIPETASK, short_help="Run `bps batch-prepare`.")
+@cli.command("prepare-jobs", context_settings=HANDED_ON, short_help="Run `bps batch-prepare`.")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def prepare_jobs(arguments: tuple[str, ...]) -> None:
     """Run `bps batch-prepare` with ARGUMENTS."""
@@ -178,24 +211,18 @@ def _say_killed(campaign: Path, message: str, began: float, callback_seconds: in
     return status
 
 
-def _pipetask(command: str, arguments: tuple[str, ...]) -> None:
+def _begin_job(butler: Path, graph: Path) -> None:
+    """End at once where there is nothing for a job to do."""
     from ..campaign import Campaign
+    from ..graph_software import check_graph
 
-    # The Butler configuration, which lies in the campaign directory.
-    root = Path(arguments[0]).parent if arguments else Path()
+    # The Butler configuration lies in the campaign directory.
+    root = butler.parent
     if Campaign(root).cancelled.exists():
         click.echo(f"bulkcutout: campaign {root} was cancelled.", err=True)
         sys.exit(NOT_AGAIN)
-    from lsst.ctrl.mpexec.cli.pipetask import cli as pipetask
-
-    from ..graph_software import check_graph
-    from ..zipfile_fault import mend_zipfile
-
-    graph = next((argument for argument in arguments if argument.endswith(".qg")), None)
-    if graph is not None and (code := _or_not_again(lambda: check_graph(graph))):
+    if code := _or_not_again(lambda: check_graph(graph)):
         sys.exit(code)
-    with mend_zipfile():
-        pipetask(["--long-log", "--log-level", "VERBOSE", command, *arguments])
 
 
 def _or_not_again(work: Callable[[], int | None]) -> int:

@@ -5,7 +5,7 @@
 """Campaigns run in this process, without BPS.
 
 The steps are those of a real run and use the same code: build-graph,
-``pipetask pre-exec-init-qbb``, ``pipetask run-qbb`` for each quantum, finish.
+``pipetask pre-exec-init-qbb``, `quantum_runner` for each quantum, finish.
 Tests of failures need this: a quantum can be made to die at a chosen place.
 """
 
@@ -25,6 +25,7 @@ from lsst.pipe.base.quantum_graph import PredictedQuantumGraph
 from ..campaign import Campaign
 from ..finish import finish
 from ..quantum_graph_builder import build_graph
+from ..quantum_runner import run_quanta
 from ..zipfile_fault import mend_zipfile
 from .repositories import SkyRepository
 
@@ -146,14 +147,13 @@ def run_graph(
     """
     # Imported here: these are slow, and some tests need only write_request.
     from lsst.ctrl.mpexec.cli.script.pre_exec_init_qbb import pre_exec_init_qbb
-    from lsst.ctrl.mpexec.cli.script.run_qbb import run_qbb
 
     _list_packages_once()
     with mend_zipfile():
         pre_exec_init_qbb(str(campaign.butler_config), str(graph), None, None)
         loaded = PredictedQuantumGraph.read_execution_quanta(str(graph))
-        good: list[str | uuid.UUID] = []
-        doomed: list[str | uuid.UUID] = []
+        good: list[uuid.UUID] = []
+        doomed: list[uuid.UUID] = []
         for key, quantum in loaded.build_execution_quanta().items():
             assert quantum.dataId is not None
             patch = (int(quantum.dataId["tract"]), int(quantum.dataId["patch"]))
@@ -164,26 +164,7 @@ def run_graph(
                 continue
             sabotage = contextlib.nullcontext() if keys is good else kill_at(place, _raise)
             with sabotage, contextlib.suppress(*([] if keys is good else [Exception])):
-                run_qbb(
-                    butler_config=str(campaign.butler_config),
-                    qgraph=str(graph),
-                    config_search_path=None,
-                    qgraph_id=None,
-                    qgraph_node_id=keys,
-                    processes=1,
-                    pdb=None,
-                    profile=None,
-                    debug=False,
-                    start_method=None,
-                    timeout=None,
-                    fail_fast=False,
-                    summary=None,
-                    enable_implicit_threading=True,
-                    cores_per_quantum=1,
-                    memory_per_quantum="",
-                    raise_on_partial_outputs=False,
-                    no_existing_outputs=False,
-                )
+                run_quanta(campaign.butler_config, graph, keys)
 
 
 def run_here(
