@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from pool import Pool
-from pool_setup import USER, Settings, hold
+from pool_setup import USER, PoolError, Settings, hold
 from tiny_sky import tiny_table
 
 from lsst.dax.bulkcutout.submit import CONFIG_DIRECTORY
@@ -180,22 +180,32 @@ def test_graph_that_cannot_be_built_is_told_of_once(outcome: Outcome) -> None:
     assert "failed" in status.stdout and "no_such_coadd" in status.stdout
 
 
-def test_report_of_bps_counts_the_jobs_of_both_dags(outcome: Outcome) -> None:
+def test_report_of_bps_counts_the_jobs_of_both_dags(pool: Pool, outcome: Outcome) -> None:
     run = run_of(outcome.good)
-    said = subprocess.run(
-        [BULKCUTOUT.with_name("bps"), "report", "--id", run],
-        env=outcome.environment,
-        capture_output=True,
-        text=True,
-    )
-    assert said.returncode == 0, said.stderr
-    report = said.stdout
-    (total,) = re.findall(r"^TOTAL +([\d ]+)$", report, flags=re.MULTILINE) or [report + said.stderr]
+    said: list[str] = []
+
+    def report() -> re.Match[str] | None:
+        told = subprocess.run(
+            [BULKCUTOUT.with_name("bps"), "report", "--id", run],
+            env=outcome.environment,
+            capture_output=True,
+            text=True,
+        )
+        said[:] = [told.stdout, told.stderr]
+        return re.search(r"^TOTAL +([\d ]+)$", told.stdout, flags=re.MULTILINE)
+
+    try:
+        # The queue may write down the end of its last jobs after DAGMan has
+        # gone, and BPS takes no log that is half written.
+        total = pool.wait_until(report, "BPS tells of the run")
+    except PoolError as error:
+        raise AssertionError("\n".join(said)) from error
+    assert total is not None
     n = len([job for job in outcome.jobs if job["Iwd"].startswith(str(run))])
     assert n >= 5
     # Columns: ..., succeeded, failed, pruned, expected.
-    assert [int(number) for number in total.split()][-4:] == [n, 0, 0, n]
-    assert "SUCCEEDED" in report and "Status of provisioningJob" in report
+    assert [int(number) for number in total[1].split()][-4:] == [n, 0, 0, n]
+    assert "SUCCEEDED" in said[0] and "Status of provisioningJob" in said[0]
 
 
 def test_glideins_go_when_the_campaign_is_over(pool: Pool, outcome: Outcome) -> None:
