@@ -27,8 +27,8 @@ from hypothesis import strategies as st
 import lsst.images as li
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
+from lsst.dax.bulkcutout.kernels.rice import MARGIN, unrice
 from lsst.dax.bulkcutout.readers import ImageReader, fits_file, open_image
-from lsst.dax.bulkcutout.readers.rice_tile import unrice
 from lsst.images import cells as lic
 from lsst.images import fields as lif
 from lsst.images import fits as lifits
@@ -695,9 +695,11 @@ def test_rice_stream_that_goes_on_for_ever_does_not_crash(tmp_path: Path) -> Non
 )
 def test_rice_stream_is_read_up_to_its_end_and_no_further(values: list[int], cut: int) -> None:
     packed = _compression.compress_rice_1_c(np.array(values, dtype=np.int32).tobytes(), 32, 4)
-    assert unrice(packed, n_pixels=len(values), block_pixels=32).tolist() == values
-    with pytest.raises(ValueError, match="decompression error"):
-        unrice(packed[: max(1, len(packed) - cut)], n_pixels=len(values) + 320, block_pixels=32)
+    stream = np.frombuffer(packed + bytes(8 * 32 + MARGIN), dtype="u1")
+    n_pixels, found = len(values), np.empty(len(values) + 320, dtype="i4")
+    assert unrice(stream, 0, len(packed), 32, 4, n_pixels, n_pixels, found)
+    assert found[:n_pixels].tolist() == values
+    assert not unrice(stream, 0, max(1, len(packed) - cut), 32, 4, len(found), len(found), found)
 
 
 COUNT_DAMAGE = """

@@ -20,12 +20,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
+from lsst.dax.bulkcutout.kernels.pixel_list import unplio
+from lsst.dax.bulkcutout.kernels.rice import MARGIN, unrice
 from lsst.dax.bulkcutout.readers.fits_extension import walk_extensions
 from lsst.dax.bulkcutout.readers.fits_file import FitsFile
 from lsst.dax.bulkcutout.readers.hcompress_tile import unhcompress
 from lsst.dax.bulkcutout.readers.pixel_plane import PixelPlane
-from lsst.dax.bulkcutout.readers.plio_tile import unplio
-from lsst.dax.bulkcutout.readers.rice_tile import unrice
 
 SHAPE = (40, 53)
 TILES = {"rows": (1, 53), "some rows": (8, 53), "squares": (16, 15), "one tile": SHAPE}
@@ -255,9 +255,11 @@ def test_pixel_lists_of_any_runs(values: list[tuple[int, int]], cut: int) -> Non
     pixels = np.concatenate([np.full(n, value, dtype="i4") for n, value in values])
     packed = np.frombuffer(_compression.compress_plio_1_c(pixels.tobytes(), len(pixels)), "i2")
     content = packed.astype(">i2").tobytes()
-    np.testing.assert_array_equal(unplio(content, n_pixels=len(pixels)), pixels)
-    with pytest.raises(ValueError, match="line list"):
-        unplio(content[:-cut], n_pixels=len(pixels))
+    found = np.full(len(pixels), -1, dtype="i4")
+    stream = np.frombuffer(content, "u1")
+    assert unplio(stream, 0, len(stream), len(pixels), found)
+    np.testing.assert_array_equal(found, pixels)
+    assert not unplio(stream, 0, len(stream) - cut, len(pixels), found)
 
 
 @given(
@@ -271,15 +273,13 @@ def test_short_rice_stream_is_read_up_to_its_end_and_no_further(
     dtype = {1: "u1", 2: "i2"}[pixel_bytes]
     pixels = np.array(values).astype(dtype)
     packed = _compression.compress_rice_1_c(pixels.tobytes(), 32, pixel_bytes)
-    found = unrice(packed, n_pixels=len(pixels), block_pixels=32, pixel_bytes=pixel_bytes)
-    np.testing.assert_array_equal(found, pixels)
-    with pytest.raises(ValueError, match="decompression error"):
-        unrice(
-            packed[: max(1, len(packed) - cut)],
-            n_pixels=len(values) + 640,
-            block_pixels=32,
-            pixel_bytes=pixel_bytes,
-        )
+    stream = np.frombuffer(packed + bytes(8 * 32 + MARGIN), "u1")
+    n_pixels = len(pixels)
+    found = np.empty(n_pixels + 640, dtype="i4")
+    assert unrice(stream, 0, len(packed), 32, pixel_bytes, n_pixels, n_pixels, found)
+    np.testing.assert_array_equal(found[:n_pixels], pixels)
+    stop = max(1, len(packed) - cut)
+    assert not unrice(stream, 0, stop, 32, pixel_bytes, len(found), len(found), found)
 
 
 def test_hcompress_stream_is_read_up_to_its_end_and_no_further() -> None:

@@ -10,3 +10,5 @@ a file itself, because compiled code does not, and holds no lock while it
 works. Importing one costs the import of numba: import kernels where they are
 called, not where a module begins.
 """
+
+__all__: tuple[str, ...] = ()

@@ -11,6 +11,8 @@ from typing import cast
 
 import numba
 
+from .code_cache import keep_compiled
+
 __all__ = ("compiled",)
 
 
@@ -29,4 +31,6 @@ def compiled[F: Callable[..., object]](function: F) -> F:
         bounds of arrays; a division by zero gives what NumPy gives, and
         arithmetic is exact as written: nothing is contracted or reordered.
     """
-    return cast(F, numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    kernel = numba.njit(nogil=True, error_model="numpy")(function)
+    keep_compiled(kernel, function)
+    return cast(F, kernel)

@@ -23,6 +23,7 @@ from .fits_header import FitsHeader
 from .images_archive import ImagesArchive, schema_of
 from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
 from .pixel_plane import PixelPlane
+from .tile_loader import TileLoader
 from .tiled_image import TiledImage
 from .tiles import TileGrid, TileReader
 
@@ -206,6 +207,9 @@ class CellCoaddReader(TiledImage):
         self.tile_shape = self._hdus["image"][0].tile_shape or tree.psf.bounds.grid.cell_shape
         self._grid = TileGrid(self.bbox, self.tile_shape)
         self.n_tiles = self._grid.n_tiles
+
+    def _loader(self, plane: str) -> TileLoader:
+        return TileLoader(self._plane(plane), self._grid, BITS_PER_MASK_HDU)
 
     def _plane(self, name: str) -> tuple[PixelPlane, ...]:
         """HDUs of a plane.  Extra ones are looked at when they are asked for,

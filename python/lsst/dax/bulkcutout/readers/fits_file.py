@@ -24,6 +24,8 @@ BLOCK = 2880
 _MOST_HEADER_BYTES = 4000 * BLOCK
 _CHUNK = 4000 * BLOCK
 
+_GAP_BYTES = 1 << 14
+
 
 class FitsFile:
     """A FITS file, open for reading at any address.
@@ -44,6 +46,8 @@ class FitsFile:
 
     def __init__(self, path: str) -> None:
         self.path = str(path)
+        self.gap_bytes = _GAP_BYTES
+        """Reading so many bytes for nothing is cheaper than reading twice."""
         self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             self.size = os.fstat(self._descriptor).st_size
@@ -119,6 +123,26 @@ class FitsFile:
             address += len(part)
             size -= len(part)
         return b"".join(parts)
+
+    def read_array(self, address: int, size: int, what: str, *, margin: int = 0) -> np.ndarray:
+        """Some bytes of the file, for decoders.
+
+        Parameters
+        ----------
+        address, size, what
+            As for `read`.
+        margin
+            Number of zeros that follow them.
+
+        Returns
+        -------
+        content
+            Uint8, shape ``(size + margin,)``.
+        """
+        content = np.empty(size + margin, dtype=np.uint8)
+        content[size:] = 0
+        content[:size] = np.frombuffer(self.read(address, size, what), dtype=np.uint8)
+        return content
 
     def header(self, address: int, what: str) -> FitsHeader:
         """The header that begins at an address.

@@ -100,6 +100,25 @@ class FitsTable:
         heap = self._header.file.read(self._heap_address + begin, end - begin, self._header.name)
         return [heap[offset - begin : offset - begin + count] for count, offset in places]
 
+    def places(self, column: str) -> tuple[np.ndarray, np.ndarray]:
+        """Where the cells of a variable-length column are in the file.
+
+        Parameters
+        ----------
+        column
+            Name of the column.
+
+        Returns
+        -------
+        addresses, sizes
+            First byte and number of bytes, int64, shape ``(n_rows,)``;
+            zeros for those that are not `in_heap`.
+        """
+        inside = self.in_heap(column)
+        counts, offsets = (self.rows[column][:, item].astype(np.int64) for item in (0, 1))
+        sizes = np.where(inside, counts, 0) * self._heap_item_size[column]
+        return np.where(inside, offsets + self._heap_address, 0), sizes
+
 
 def row_type(header: FitsHeader) -> tuple[np.dtype[Any], dict[str, int]]:
     """What a row of a binary table consists of.

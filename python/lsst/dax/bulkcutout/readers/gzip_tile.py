@@ -6,20 +6,26 @@
 
 They are undone here and not in CFITSIO, for which a damaged stream may never
 end: it waits for the last byte and meanwhile takes all memory there is.
+
+isal (ISA-L) is twice as fast as zlib and lets other threads go on meanwhile.
+libdeflate would be faster by another quarter; but its small bindings are not
+in conda-forge, and imagecodecs brings 90 MB of libraries with it.
 """
 
 from __future__ import annotations
 
-import zlib
+from typing import cast
 
 import numpy as np
+from isal import igzip_lib
 
 __all__ = ("gunzip", "pixels_of")
 
-_GZIP_WRAPPER = 31
+# The stubs call it an instance.
+_Error = cast(type[Exception], igzip_lib.error)
 
 
-def gunzip(packed: bytes, *, most_bytes: int) -> bytes:
+def gunzip(packed: bytes | memoryview, *, most_bytes: int) -> bytes:
     """Undo gzip.
 
     Parameters
@@ -39,12 +45,12 @@ def gunzip(packed: bytes, *, most_bytes: int) -> bytes:
     ValueError
         Raised if the stream is damaged, incomplete or too long.
     """
-    inflater = zlib.decompressobj(_GZIP_WRAPPER)
+    inflater = igzip_lib.IgzipDecompressor(flag=igzip_lib.DECOMP_GZIP)
     try:
         # One byte more shows a stream that is too long, without inflating all
         # that it may pretend to hold.
         plain = inflater.decompress(packed, most_bytes + 1)
-    except zlib.error as error:
+    except _Error as error:
         raise ValueError(str(error)) from None
     if not inflater.eof or len(plain) > most_bytes:
         raise ValueError("the compressed stream has no end where it should")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -162,6 +162,44 @@ class MultipleCellCoaddReader(TiledImage):
             raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._column_of)}.")
         tiles = sorted(set(self._known_tiles((int(iy), int(ix)) for iy, ix in tiles)))
         return _Cells(tiles, self.tile_box, lambda tile: self._read_cell(plane, tile))
+
+    def load_tiles(
+        self,
+        plane: str,
+        tiles: Sequence[tuple[int, int]],
+        canvas: np.ndarray,
+        within: Box,
+        *,
+        last_rows: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> list[CorruptInputError]:
+        """Read cells of a plane into an array.
+
+        Parameters
+        ----------
+        plane
+            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
+        tiles, canvas, within, last_rows, threads
+            As for `TiledImage.load_tiles`. Cells are not compressed, and are
+            read whole by one thread.
+
+        Returns
+        -------
+        damaged
+            An error with its ``box`` for each cell that is damaged.
+        """
+        if plane not in self._column_of:
+            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._column_of)}.")
+        damaged = []
+        for tile in self._known_tiles(tiles):
+            box = self.tile_box(*tile)
+            if (part := box.intersection(within)) is None:
+                continue
+            try:
+                canvas[part.slices(within)] = self._read_cell(plane, tile)[part.slices(box)]
+            except CorruptInputError as error:
+                damaged.append(CorruptInputError(str(error), box=box))
+        return damaged
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
         """Cells that hold positions.

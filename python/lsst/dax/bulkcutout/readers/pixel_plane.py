@@ -6,18 +6,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import CorruptInputError, UserError
+from .canvas import Canvas, Scaling
 from .fits_extension import Extension
 from .tile_codec import TileCodec
+from .tile_decoder import PlainTiles, TileDecoder
 
 __all__ = ("PixelPlane",)
 
 _TYPES = {-64: "f8", -32: "f4", 8: "u1", 16: "i2", 32: "i4", 64: "i8"}
 _MOST_PIXELS = 1 << 36
+
+_PIECE_BYTES = 1 << 20
+"""Rows that are not compressed are read by so many bytes."""
 
 
 class PixelPlane:
@@ -55,7 +60,6 @@ class PixelPlane:
         self.extension = extension
         self._file = extension.header.file
         self._dtype = np.dtype(dtype)
-        self._factor = factor
         self.tile_shape: tuple[int, int] | None = None
         """Rows and columns of a compressed tile, `None` where not
         compressed."""
@@ -67,8 +71,8 @@ class PixelPlane:
         if bitpix not in _TYPES or (bitpix < 0 and self._dtype.kind != "f"):
             raise self._file.corrupt(f"{extension.name} has the pixel type {prefix}BITPIX = {bitpix}")
         self._stored = np.dtype(_TYPES[bitpix])
-        self._scale, self._zero, self._blank = self._read_scale()
-        if self._dtype.kind != "f" and (self._zero >= 1 << 31 or self._stored.itemsize == 8):
+        self._scaling = self._read_scaling(factor)
+        if self._dtype.kind != "f" and (self._scaling.zero >= 1 << 31 or self._stored.itemsize == 8):
             self._dtype = np.dtype(np.int64)
         if prefix:
             ty = header.integer("ZTILE2", 1, minimum=1)
@@ -76,11 +80,10 @@ class PixelPlane:
             self.tile_shape = (min(ty, self.shape[0]), min(tx, self.shape[1]))
             ny, nx = (-(-n // t) for n, t in zip(self.shape, self.tile_shape, strict=True))
             self._codec = TileCodec(extension, n_tiles=ny * nx, dtype=self._stored)
-            self._stores = self._codec.stores.reshape(ny, nx)
-            if self._codec.is_unsigned and bitpix == 16 and self._zero == 1 << 15:
+            if self._codec.name == "PLIO_1" and bitpix == 16 and self._scaling.zero == 1 << 15:
                 # Pixel lists hold no negative numbers: CFITSIO puts unsigned
                 # ones there as they are.
-                self._zero = 0.0
+                self._scaling = dataclasses.replace(self._scaling, zero=0.0)
         elif header.data_size < self.shape[0] * self.shape[1] * self._stored.itemsize:
             raise self._file.corrupt(f"{extension.name} has {header.data_size} bytes, too few for its shape")
 
@@ -99,8 +102,8 @@ class PixelPlane:
             raise self._file.corrupt(f"{extension.name} has the shape {(ny, nx)}, it should be {wanted}")
         return (ny, nx)
 
-    def _read_scale(self) -> tuple[float, float, int | None]:
-        """Scale, zero and the integer that stands for no number."""
+    def _read_scaling(self, factor: float) -> Scaling:
+        """How numbers become pixels."""
         header = self.extension.header
         scale, zero, blank = header.number("BSCALE", 1.0), header.number("BZERO", 0.0), None
         if self._stored.kind != "f":
@@ -111,7 +114,7 @@ class PixelPlane:
                 f"{self._file.path}: {self.extension.name} is a mask, and scaled (BSCALE = {scale}, "
                 f"BZERO = {zero}); allowed are BSCALE = 1 and whole numbers."
             )
-        return scale, zero, blank
+        return Scaling(scale, zero, factor, blank)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Pixels by their position.
@@ -133,56 +136,88 @@ class PixelPlane:
         OSError
             Raised if they cannot be read.
         """
-        if self.tile_shape is None:
-            return self._read_plain(rows, columns)
-        ty, tx = self.tile_shape
         pixels = np.empty((rows.stop - rows.start, columns.stop - columns.start), dtype=self._dtype)
-        for iy in range(rows.start // ty, -(-rows.stop // ty)):
-            y0, y1 = max(iy * ty, rows.start), min((iy + 1) * ty, rows.stop)
-            for first, stop in self._runs(iy, columns.start // tx, -(-columns.stop // tx)):
-                for ix, tile in enumerate(self._tiles(iy, first, stop), start=first):
-                    x0, x1 = max(ix * tx, columns.start), min((ix + 1) * tx, columns.stop)
-                    out = pixels[y0 - rows.start : y1 - rows.start, x0 - columns.start : x1 - columns.start]
-                    out[...] = self._physical(tile[y0 - iy * ty : y1 - iy * ty, x0 - ix * tx : x1 - ix * tx])
+        self.load_part(rows, columns, pixels)
         return pixels
 
-    def _read_plain(self, rows: slice, columns: slice) -> np.ndarray:
-        row_bytes = self.shape[1] * self._stored.itemsize
-        content = self._file.read(
-            self.extension.header.data_address + rows.start * row_bytes,
-            (rows.stop - rows.start) * row_bytes,
-            self.extension.name,
+    def load_part(self, rows: slice, columns: slice, pixels: np.ndarray) -> None:
+        """Decode pixels by their position, into an array.
+
+        Parameters
+        ----------
+        rows, columns
+            As for `read`, which also tells what is raised.
+        pixels
+            Of the shape of the part; its rows are contiguous.
+        """
+        if self.tile_shape is None:
+            self._load_plain(rows, columns, pixels)
+            return
+        ty, tx = self.tile_shape
+        iy, ix = np.mgrid[
+            rows.start // ty : -(-rows.stop // ty), columns.start // tx : -(-columns.stop // tx)
+        ]
+        damaged = self.load_tiles(
+            iy.ravel(), ix.ravel(), pixels, (rows.start, columns.start), np.full(iy.size, rows.stop)
         )
-        pixels = np.frombuffer(content, dtype=self._stored.newbyteorder(">")).reshape(-1, self.shape[1])
-        return self._physical(pixels[:, columns])
+        for error in damaged.values():
+            raise error
 
-    def _physical(self, stored: np.ndarray) -> np.ndarray:
-        """The numbers that stored ones stand for."""
-        if self._dtype.kind != "f":
-            values = stored.astype(self._dtype)
-            return values + self._dtype.type(self._zero) if self._zero else values
-        # A damaged scale may send pixels beyond the largest float.
-        with np.errstate(over="ignore", invalid="ignore"):
-            values = stored
-            if self._scale != 1.0 or self._zero != 0.0:
-                values = values.astype(np.float64) * self._scale + self._zero
-            if self._factor != 1.0:
-                values = values.astype(np.float64) * self._factor
-            values = values.astype(self._dtype)
-        if self._blank is not None:
-            values[stored == self._blank] = np.nan
-        return values
+    def load_tiles(
+        self,
+        iy: np.ndarray,
+        ix: np.ndarray,
+        pixels: np.ndarray,
+        origin: tuple[int, int],
+        last_rows: np.ndarray,
+        *,
+        threads: int = 1,
+    ) -> dict[int, CorruptInputError]:
+        """Decode tiles of a compressed HDU into an array.
 
-    def _runs(self, iy: int, first: int, stop: int) -> Iterator[tuple[int, int]]:
-        """Neighbours in a row of tiles that are stored in the same way."""
-        for ix in range(first + 1, stop + 1):
-            if ix == stop or self._stores[iy, ix] != self._stores[iy, first]:
-                yield first, ix
-                first = ix
+        Parameters
+        ----------
+        iy, ix
+            Indices of the tiles, row by row, shape ``(n,)``.
+        pixels
+            Floats, or integers if the HDU has them; rows are contiguous.
+        origin
+            Row and column of the HDU that its first pixel is.
+        last_rows
+            Row of the HDU after the last that is wanted of each tile.
+        threads
+            How many threads may decode.
 
-    def _tiles(self, iy: int, first: int, stop: int) -> list[np.ndarray]:
+        Returns
+        -------
+        damaged
+            What is wrong, for each tile (by its index in ``iy``) that is.
+
+        Raises
+        ------
+        OSError
+            Raised if they cannot be read.
+        """
         assert self.tile_shape is not None
         (ty, tx), (ny, nx) = self.tile_shape, self.shape
-        height = min(ty, ny - iy * ty)
-        shapes = [(height, min(tx, nx - ix * tx)) for ix in range(first, stop)]
-        return self._codec.read(iy * self._stores.shape[1] + first, shapes)
+        heights, widths = np.minimum(ty, ny - iy * ty), np.minimum(tx, nx - ix * tx)
+        places = [iy * ty - origin[0], ix * tx - origin[1], heights, widths, last_rows - iy * ty]
+        decoder = TileDecoder(self.extension, self._codec, Canvas(pixels), self._scaling)
+        return decoder.load(iy * -(-nx // tx) + ix, np.stack(places, axis=1), threads=threads)
+
+    def _load_plain(self, rows: slice, columns: slice, pixels: np.ndarray) -> None:
+        """Pixels of an HDU that is not compressed: rows are the tiles."""
+        width, is_float = self.shape[1], self._stored.kind == "f"
+        row_bytes = width * self._stored.itemsize
+        converter = PlainTiles(Canvas(pixels), self._scaling, is_float=is_float)
+        step = max(1, _PIECE_BYTES // row_bytes)
+        for first in range(rows.start, rows.stop, step):
+            n_rows = min(step, rows.stop - first)
+            stream = self._file.read_array(
+                self.extension.header.data_address + first * row_bytes,
+                n_rows * row_bytes,
+                self.extension.name,
+            )
+            place = [first - rows.start, -columns.start, n_rows, width, n_rows]
+            tile = np.array([[*place, 0, 0, len(stream), self._scaling.blank or 0]], dtype=np.int64)
+            converter.place(stream, tile, None, is_shuffled=False)

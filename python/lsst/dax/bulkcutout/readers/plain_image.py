@@ -9,7 +9,7 @@ have them; variance, mask and PSF may be in files of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -157,6 +157,52 @@ class PlainImageReader(TiledImage):
             return _Derived(iter([(box, np.empty(0)) for box in boxes]), self._variance)
         image = super().read_tiles("image", tiles)
         return _Derived(image, self._image if plane == "image" else self._mask)
+
+    def load_tiles(
+        self,
+        plane: str,
+        tiles: Sequence[tuple[int, int]],
+        canvas: np.ndarray,
+        within: Box,
+        *,
+        last_rows: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> list[CorruptInputError]:
+        """Decode tiles of a plane into an array.
+
+        Parameters
+        ----------
+        plane
+            One of `planes`, but psf.
+        tiles, canvas, within, last_rows, threads
+            As for `TiledImage.load_tiles`; what a mask is, `read_tiles` says.
+
+        Returns
+        -------
+        damaged
+            An error with its ``box`` for each tile that is damaged.
+        """
+        if plane not in self.planes or plane == "psf":
+            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self.planes)}.")
+        damaged: list[CorruptInputError] = []
+        pixels = canvas if plane == "image" else np.empty(within.shape, dtype=np.float32)
+        if plane != "variance":
+            # A variance needs no pixel of the image.
+            damaged = super().load_tiles("image", tiles, pixels, within, last_rows=last_rows, threads=threads)
+        if plane == "image" and self._flux.factor == 1.0:
+            return damaged
+        derive = {"image": self._image, "mask": self._mask, "variance": self._variance}[plane]
+        lost = {error.box for error in damaged}
+        for tile in self._known_tiles(tiles):
+            box = self.tile_box(*tile)
+            if box in lost or (part := box.intersection(within)) is None:
+                continue
+            here = part.slices(within)
+            try:
+                canvas[here] = derive(part, pixels[here])
+            except CorruptInputError as error:
+                damaged.append(CorruptInputError(str(error), box=box))
+        return damaged
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
         """Cells that hold positions.

@@ -11,33 +11,32 @@ a Rice stream. A damaged tile must be a message and not the end of a job.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from ..errors import CorruptInputError, UserError
+from ..errors import UserError
 from .fits_extension import Extension
 from .fits_table import FitsTable
-from .gzip_tile import gunzip, pixels_of
-from .hcompress_tile import unhcompress
-from .plio_tile import unplio
-from .quantized import DITHERS, dequantize
-from .rice_tile import MOST_BLOCK_PIXELS, PIXEL_TYPES, unrice
 
-__all__ = ("Store", "TileCodec")
+__all__ = ("DITHERS", "Quantization", "RiceOptions", "Store", "TileCodec")
 
 _CODECS = ("GZIP_1", "GZIP_2", "RICE_1", "RICE_ONE", "PLIO_1", "HCOMPRESS_1", "NOCOMPRESS")
-_INTEGERS: dict[int, np.dtype[Any]] = {
-    1: np.dtype("u1"),
-    2: np.dtype("i2"),
-    4: np.dtype("i4"),
-    8: np.dtype("i8"),
-}
-_FLOATS: dict[int, np.dtype[Any]] = {4: np.dtype("f4"), 8: np.dtype("f8")}
+
+DITHERS = ("NO_DITHER", "NONE", "SUBTRACTIVE_DITHER_1", "SUBTRACTIVE_DITHER_2")
+"""Values of ZQUANTIZ; the second is an older name of the first."""
+
 _COMMON_BLANK = -2147483647
 """What writers that leave out ZBLANK use."""
+
+_N_RANDOM = 10_000
+"""Length of the sequence of random numbers."""
+
+_MOST_BLOCK_PIXELS = 1024
+"""Largest block size of Rice compression that is taken for one; 16 and 32 are
+in use."""
 
 
 class Store(enum.IntEnum):
@@ -48,6 +47,34 @@ class Store(enum.IntEnum):
     # For a tile that the codec of the HDU could not have.
     GZIP_COMPRESSED_DATA = 2
     UNCOMPRESSED_DATA = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantization:
+    """How floating-point pixels became integers."""
+
+    scales: np.ndarray
+    """Scale and zero of each tile, float64, shape ``(n_tiles, 2)``."""
+
+    blanks: np.ndarray
+    """The integer of each tile that stands for NaN, int64."""
+
+    dither: str
+    """One of `DITHERS`."""
+
+    seed: int
+    """Place of the first tile in the sequence of random numbers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RiceOptions:
+    """Parameters of Rice compression."""
+
+    block_pixels: int = 0
+    """Pixels that share a code (BLOCKSIZE)."""
+
+    pixel_bytes: int = 4
+    """Bytes of an integer (BYTEPIX)."""
 
 
 class TileCodec:
@@ -73,11 +100,11 @@ class TileCodec:
     def __init__(self, extension: Extension, *, n_tiles: int, dtype: np.dtype[np.generic]) -> None:
         self._extension = extension
         self._file = extension.header.file
-        self._dtype = dtype
+        self.dtype = dtype
+        """Type of the pixels before compression."""
         header, name = extension.header, extension.name
-        self._codec = self._known("ZCMPTYPE", header.text("ZCMPTYPE"), _CODECS)
-        self.is_unsigned = self._codec == "PLIO_1"
-        """Whether the compression is one for unsigned integers."""
+        self.name = self._known("ZCMPTYPE", header.text("ZCMPTYPE"), _CODECS)
+        """Value of ZCMPTYPE."""
         if header.integer("NAXIS2") != n_tiles:
             raise self._file.corrupt(f"{name} has {header.integer('NAXIS2')} tiles instead of {n_tiles}")
         self._table = FitsTable(header)
@@ -86,97 +113,54 @@ class TileCodec:
             raise self._file.corrupt(f"{name} has no column COMPRESSED_DATA")
         self.stores = np.full(n_tiles, Store.NOWHERE, dtype=np.uint8)
         """Where each tile is, as numbers of `Store`."""
+        self.addresses = np.zeros(n_tiles, dtype=np.int64)
+        """First byte of each tile in the file."""
+        self.sizes = np.zeros(n_tiles, dtype=np.int64)
+        """Bytes of each tile."""
         for store in (Store.COMPRESSED_DATA, Store.GZIP_COMPRESSED_DATA, Store.UNCOMPRESSED_DATA):
             if store.name in columns:
-                filled = self._table.in_heap(store.name) & (self._table.rows[store.name][:, 0] > 0)
-                self.stores[filled & (self.stores == Store.NOWHERE)] = store
-        self._is_quantized = dtype.kind == "f" and ("ZSCALE" in columns or "ZSCALE" in header.values)
-        if self._is_quantized:
-            self._dither = self._known("ZQUANTIZ", header.text("ZQUANTIZ", "NO_DITHER"), DITHERS)
-            self._seed = header.integer("ZDITHER0", 1, minimum=1)
-        elif dtype.kind == "f" and not self._codec.startswith(("GZIP", "NOCOMPRESS")):
-            raise self._file.corrupt(f"{name} has no ZSCALE, and {self._codec} holds whole numbers only")
-        if self._codec.startswith("RICE"):
-            self._block_pixels = self._parameter("BLOCKSIZE", 32)
-            self._pixel_bytes = self._parameter("BYTEPIX", 4)
-            if not 1 <= self._block_pixels <= MOST_BLOCK_PIXELS or self._pixel_bytes not in PIXEL_TYPES:
+                addresses, sizes = self._table.places(store.name)
+                filled = (sizes > 0) & (self.stores == Store.NOWHERE)
+                self.stores[filled] = store
+                self.addresses[filled], self.sizes[filled] = addresses[filled], sizes[filled]
+        self.quantization = self._quantization(columns)
+        """How the pixels became integers, if they did."""
+        self.rice = RiceOptions()
+        """Parameters of Rice compression."""
+        if self.name.startswith("RICE"):
+            self.rice = RiceOptions(self._parameter("BLOCKSIZE", 32), self._parameter("BYTEPIX", 4))
+            is_known = 1 <= self.rice.block_pixels <= _MOST_BLOCK_PIXELS
+            if not is_known or self.rice.pixel_bytes not in (1, 2, 4):
                 raise self._file.corrupt(f"{name} has no known BLOCKSIZE and BYTEPIX of Rice compression")
+        self.is_smoothed = self.name == "HCOMPRESS_1" and self._parameter("SMOOTH", 0) != 0
+        """Whether HCOMPRESS is asked to smooth."""
 
-    def read(self, first: int, shapes: Sequence[tuple[int, int]]) -> list[np.ndarray]:
-        """Pixels of tiles that are stored side by side in the same way.
-
-        Parameters
-        ----------
-        first
-            Number of the first tile.
-        shapes
-            Rows and columns of each of them.
-
-        Returns
-        -------
-        pixels
-            One array for each tile, of its shape: integers as they are
-            stored, or floats with NaN where there are none.
-
-        Raises
-        ------
-        CorruptInputError
-            Raised if one of them is damaged.
-        OSError
-            Raised if they cannot be read.
-        """
-        store = Store(self.stores[first])
-        if store is Store.NOWHERE:
-            raise self._damaged("it has no bytes, or bytes outside the HDU")
-        contents = self._table.cells(store.name, first, first + len(shapes))
-        tiles = []
-        try:
-            for number, (content, shape) in enumerate(zip(contents, shapes, strict=True), start=first):
-                if store is Store.COMPRESSED_DATA:
-                    pixels = self._decode(number, content, shape)
-                else:
-                    if store is Store.GZIP_COMPRESSED_DATA:
-                        content = gunzip(content, most_bytes=8 * shape[0] * shape[1])
-                    pixels = _plain(content, shape[0] * shape[1], is_float=self._dtype.kind == "f")
-                tiles.append(pixels.reshape(shape))
-        except ValueError as error:
-            raise self._damaged(str(error)) from None
-        return tiles
-
-    def _decode(self, number: int, content: bytes, shape: tuple[int, int]) -> np.ndarray:
-        pixels = self._decompress(content, shape)
-        if not self._is_quantized:
-            return pixels
-        blank = self._of_tile("ZBLANK", number, _COMMON_BLANK)
-        return dequantize(
-            pixels,
-            scale=self._of_tile("ZSCALE", number),
-            zero=self._of_tile("ZZERO", number, 0.0),
-            blank=int(blank),
-            dither=self._dither,
-            seed=number + self._seed,
+    def _quantization(self, columns: set[str]) -> Quantization | None:
+        header, is_float = self._extension.header, self.dtype.kind == "f"
+        if not is_float or not ("ZSCALE" in columns or "ZSCALE" in header.values):
+            if is_float and not self.name.startswith(("GZIP", "NOCOMPRESS")):
+                raise self._file.corrupt(
+                    f"{self._extension.name} has no ZSCALE, and {self.name} holds whole numbers only"
+                )
+            return None
+        blanks = self._of_tiles("ZBLANK", _COMMON_BLANK)
+        # No integer is NaN, or beyond 64 bits, whatever a damaged card says.
+        is_whole = np.abs(blanks) < 1 << 62
+        return Quantization(
+            scales=np.stack([self._of_tiles("ZSCALE"), self._of_tiles("ZZERO", 0.0)], axis=1),
+            blanks=np.where(is_whole, blanks, _COMMON_BLANK).astype(np.int64),
+            dither=self._known("ZQUANTIZ", header.text("ZQUANTIZ", "NO_DITHER"), DITHERS),
+            seed=(header.integer("ZDITHER0", 1, minimum=1) - 1) % _N_RANDOM,
         )
 
-    def _decompress(self, content: bytes, shape: tuple[int, int]) -> np.ndarray:
-        n_pixels = shape[0] * shape[1]
-        if self._codec.startswith("RICE"):
-            return unrice(
-                content, n_pixels=n_pixels, block_pixels=self._block_pixels, pixel_bytes=self._pixel_bytes
-            )
-        if self._codec == "PLIO_1":
-            return unplio(content, n_pixels=n_pixels)
-        if self._codec == "HCOMPRESS_1":
-            return unhcompress(content, shape=shape, smooth=self._parameter("SMOOTH", 0) != 0)
-        if self._codec != "NOCOMPRESS":
-            content = gunzip(content, most_bytes=8 * n_pixels)
-        is_float = self._dtype.kind == "f" and not self._is_quantized
-        return _plain(content, n_pixels, is_float=is_float, shuffled=self._codec == "GZIP_2")
-
-    def _of_tile(self, key: str, number: int, default: float | None = None) -> float:
+    def _of_tiles(self, key: str, default: float | None = None) -> np.ndarray:
         """A quantity that has a column or else a card."""
-        if key in (self._table.rows.dtype.names or ()):
-            return float(self._table.rows[key][number])
-        return self._extension.header.number(key, default)
+        rows = self._table.rows
+        if key not in (rows.dtype.names or ()):
+            return np.full(len(rows), self._extension.header.number(key, default))
+        if rows[key].ndim != 1 or rows[key].dtype.kind not in "iuf":
+            raise self._file.corrupt(f"column {key} of {self._extension.name} does not hold numbers")
+        return rows[key].astype(np.float64)
 
     def _parameter(self, name: str, default: int) -> int:
         header = self._extension.header
@@ -193,15 +177,3 @@ class TileCodec:
                 f"read here are {', '.join(known)}."
             )
         return value
-
-    def _damaged(self, why: str) -> CorruptInputError:
-        return self._file.corrupt(f"a tile of {self._extension.name} is damaged ({why})")
-
-
-def _plain(content: bytes, n_pixels: int, *, is_float: bool, shuffled: bool = False) -> np.ndarray:
-    """Pixels from their bytes, of which writers take as many as are needed."""
-    width, rest = divmod(len(content), max(n_pixels, 1))
-    dtype = (_FLOATS if is_float else _INTEGERS).get(width)
-    if rest or dtype is None:
-        raise ValueError(f"it has {len(content)} bytes for {n_pixels} pixels")
-    return pixels_of(content, dtype, shuffled=shuffled)

@@ -16,6 +16,7 @@ from ..boxes import Box
 from ..errors import CorruptInputError
 from .fits_file import FitsFile
 from .pixel_plane import PixelPlane
+from .tile_loader import TileLoader
 from .tiles import TileGrid, TileReader
 
 __all__ = ("TiledImage",)
@@ -168,20 +169,14 @@ class TiledImage:
         OSError
             Raised as it comes; the call can be repeated.
         """
-        damaged: list[CorruptInputError] = []
-        decoded = self.read_tiles(plane, tiles)
-        while True:
-            try:
-                box, pixels = next(decoded)
-            except StopIteration:
-                return damaged
-            except CorruptInputError as error:
-                if error.box is None:
-                    raise
-                damaged.append(error)
-                continue
-            if (part := box.intersection(within)) is not None:
-                canvas[part.slices(within)] = pixels[part.slices(box)]
+        tiles = self._known_tiles(tiles)
+        return self._loader(plane).load(tiles, canvas, within, last_rows=last_rows, threads=threads)
+
+    def _loader(self, plane: str) -> TileLoader:
+        """What decodes a plane."""
+        if plane not in self._planes:
+            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
+        return TileLoader((self._planes[plane],), self._grid)
 
     def _known_tiles(self, tiles: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Check that there are such tiles."""

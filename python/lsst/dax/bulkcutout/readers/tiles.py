@@ -16,9 +16,10 @@ from ..boxes import Box
 from ..errors import CorruptInputError
 from .pixel_plane import PixelPlane
 
-__all__ = ("TileGrid", "TileReader")
+__all__ = ("Tile", "TileGrid", "TileReader")
 
 type Tile = tuple[int, int]
+"""Index ``(iy, ix)`` of a tile."""
 
 
 @dataclasses.dataclass(frozen=True)
