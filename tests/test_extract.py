@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.extract import cut as extract
-from lsst.dax.bulkcutout.extract.cut import cut, psf_fwhm
+from lsst.dax.bulkcutout.extract.cut import cut
+from lsst.dax.bulkcutout.extract.psf_kernels import psf_fwhm
 
 BBOX = Box(y0=-20, y1=31, x0=400, x1=470)
 TILE = (10, 16)
@@ -47,31 +49,31 @@ class TiledImage:
         assert box is not None
         return box
 
-    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        n_y, n_x = -(-BBOX.shape[0] // TILE[0]), -(-BBOX.shape[1] // TILE[1])
-        every = [(iy, ix) for iy in range(n_y) for ix in range(n_x)]
-        return [tile for tile in every if self.tile_box(*tile).intersection(box)]
-
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        return _Tiles(self, plane, list(tiles))
-
-
-class _Tiles:
-    """An iterator that goes on after an error, which a generator cannot."""
-
-    def __init__(self, image: TiledImage, plane: str, tiles: list[tuple[int, int]]) -> None:
-        self.image, self.plane, self.tiles = image, plane, iter(tiles)
-
-    def __iter__(self) -> _Tiles:
-        return self
-
-    def __next__(self) -> tuple[Box, np.ndarray]:
-        tile = next(self.tiles)
-        self.image.reads.append((self.plane, tile))
-        box = self.image.tile_box(*tile)
-        if tile in self.image.damaged:
-            raise CorruptInputError("damaged", box=box)
-        return box, self.image.pixels[self.plane][box.slices(BBOX)]
+    def load_tiles(
+        self,
+        plane: str,
+        tiles: Sequence[tuple[int, int]],
+        canvas: np.ndarray,
+        within: Box,
+        *,
+        last_rows: Sequence[int] | None = None,
+        threads: int = 1,
+    ) -> list[CorruptInputError]:
+        assert last_rows is not None and len(last_rows) == len(tiles)
+        errors = []
+        for tile, last_row in zip(tiles, last_rows, strict=True):
+            self.reads.append((plane, tile))
+            box = self.tile_box(*tile)
+            assert box.y0 < last_row <= box.y1
+            if tile in self.damaged:
+                errors.append(CorruptInputError("damaged", box=box))
+                continue
+            # What nobody wants may be anything.
+            pixels = self.pixels[plane].copy()
+            pixels[last_row - BBOX.y0 :] = 77
+            if (part := box.intersection(within)) is not None:
+                canvas[part.slices(within)] = pixels[part.slices(BBOX)]
+        return errors
 
 
 FILL = {"image": np.float32(np.nan), "mask": np.int32(1 << 8)}
@@ -141,9 +143,7 @@ def test_damaged_tile_costs_its_own_cutouts_alone() -> None:
 
 def test_damage_without_a_place_is_that_of_the_image() -> None:
     class Broken(TiledImage):
-        def read_tiles(
-            self, plane: str, tiles: Iterable[tuple[int, int]]
-        ) -> Iterator[tuple[Box, np.ndarray]]:
+        def load_tiles(self, *args: Any, **kwargs: Any) -> list[CorruptInputError]:
             raise CorruptInputError("no such plane")
 
     with pytest.raises(CorruptInputError, match="no such plane"):
@@ -154,13 +154,11 @@ def test_decoding_is_tried_again_after_an_error_of_storage() -> None:
     class Flaky(TiledImage):
         fails = 1
 
-        def read_tiles(
-            self, plane: str, tiles: Iterable[tuple[int, int]]
-        ) -> Iterator[tuple[Box, np.ndarray]]:
+        def load_tiles(self, *args: Any, **kwargs: Any) -> list[CorruptInputError]:
             if self.fails:
                 self.fails -= 1
                 raise OSError("stale")
-            return super().read_tiles(plane, tiles)
+            return super().load_tiles(*args, **kwargs)
 
     def retry(action):
         try:

@@ -326,19 +326,12 @@ class Zeros:
         y0, x0 = 3000 * row - 150, 3000 * column - 150
         self.bbox = Box(y0=y0, y1=y0 + 3300, x0=x0, x1=x0 + 3300)
 
-    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        part = box.intersection(self.bbox)
-        if part is None:
-            return []
-        part = part.shifted(-self.bbox.y0, -self.bbox.x0)
-        rows = range(part.y0 // 150, (part.y1 - 1) // 150 + 1)
-        return list(itertools.product(rows, range(part.x0 // 150, (part.x1 - 1) // 150 + 1)))
-
-    def read_tiles(self, plane: str, tiles: Any) -> Iterator[tuple[Box, np.ndarray]]:
+    def load_tiles(self, plane: str, tiles: Any, canvas: np.ndarray, within: Box, **kwargs: Any) -> list[Any]:
         for iy, ix in tiles:
             box = Box(y0=150 * iy, y1=150 * iy + 150, x0=150 * ix, x1=150 * ix + 150)
-            pixels = np.zeros((150, 150), dtype="i4" if plane == "mask" else "f4")
-            yield box.shifted(self.bbox.y0, self.bbox.x0), pixels
+            if (part := box.shifted(self.bbox.y0, self.bbox.x0).intersection(within)) is not None:
+                canvas[part.slices(within)] = 0
+        return []
 
 
 def test_memory_of_the_largest_cutouts_is_bounded() -> None:

@@ -112,3 +112,8 @@ class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutout
         default=512,
         check=lambda value: value >= 64,
     )
+    threads = Field[int](
+        doc="Threads that decode images. A job asks for one processor, so ask for more (requestCpus) first.",
+        default=1,
+        check=lambda value: value >= 1,
+    )

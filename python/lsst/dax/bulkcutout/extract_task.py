@@ -186,6 +186,7 @@ class ExtractCutoutsTask(PipelineTask):
                 background=self.config.background,
                 unusable=unusable,
                 companions={image.dataset_id: self._describe(image) for image in images if image.companions},
+                threads=self.config.threads,
             )
             rows = patch_cut.write(path, targets, tract=tract, patch=patch)
         self.metadata["rows"] = rows

@@ -96,11 +96,15 @@ def reencode_mask(mask: np.ndarray, old: Sequence[MaskPlane], new: Sequence[Mask
         The same planes with the bits of ``new``; the same array where no
         bit moves.
     """
+    from .kernels.gather import move_bits
+
     bits = {plane.name: plane.bit for plane in new}
     dtype = mask_dtype(new)
     if all(bits[plane.name] == plane.bit for plane in old):
         return mask.astype(dtype, copy=False)
-    result = np.zeros(mask.shape, dtype=dtype)
+    places = np.zeros(64, dtype=np.uint64)
     for plane in old:
-        result |= ((mask >> plane.bit) & 1).astype(dtype) << bits[plane.name]
+        places[plane.bit] = 1 << bits[plane.name]
+    result = np.empty(mask.shape, dtype=dtype)
+    move_bits(mask.reshape(-1), places, result.reshape(-1))
     return result

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
@@ -17,20 +16,21 @@ import numpy as np
 from .. import tables
 from ..boxes import Box
 from ..cutout_dataset import BAND_COLUMNS
-from ..errors import CorruptInputError
 from ..masks import NO_DATA, mask_dtype, merge_mask_planes, reencode_mask
 from ..readers import ImageReader
 from ..tables import MaskPlane
 from .background_swap import BackgroundSwap
-from .cut import CutBlock, cut, psf_fwhm
+from .cut import BLOCK_BYTES, CutBlock, cut, join
 from .place import Place
+from .psf_kernels import Kernels, find_kernels
+from .scratch import Scratch
 from .stitch import Neighbor, stitch
 
-__all__ = ("BandCut", "Kernels", "empty_columns")
+__all__ = ("BandCut", "empty_columns")
 
 _PIXEL_BYTES_IN_BLOCKS = 40
-"""Bytes for each pixel of a block of cutouts: its planes, what is worked out
-from them, and the block before it."""
+"""Bytes for each pixel of a block of cutouts: its planes, and those of the
+blocks that it is made of."""
 
 _PIXEL_BYTES_OF_EXTRA_PLANE = 8
 """The same for each plane of noise and mask fractions."""
@@ -61,6 +61,10 @@ class BandCut:
         What is lost to damaged images is added here, a sentence for each.
     background
         What is done to the background of the home image.
+    threads
+        How many threads may work.
+    scratch
+        Memory to use.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class BandCut:
         retry: Callable[[Callable[[], Any]], Any],
         damage: list[str],
         background: BackgroundSwap | None = None,
+        threads: int = 1,
+        scratch: Scratch | None = None,
     ) -> None:
         self._band = band
         self._home = home
@@ -85,12 +91,18 @@ class BandCut:
         self._retry = retry
         self._damage = damage
         self._background = background
+        self._threads = threads
+        self._scratch = scratch or Scratch()
         images = [home, *(each.reader for each in neighbors if each.reader is not None)]
         self._extra = tuple(
             dict.fromkeys(
                 name for image in images for name in image.extra_planes if name.partition("/")[0] in planes
             )
         )
+        pixel_bytes = _PIXEL_BYTES_IN_BLOCKS + _PIXEL_BYTES_OF_EXTRA_PLANE * len(self._extra)
+        # Bound on the pixels of one plane of a block.
+        self._plane_bytes = 4 * (memory_bytes // (2 * pixel_bytes))
+        self._wanted = self._fill(mask_planes)
 
     def cut(self, place: Place, columns: dict[str, np.ndarray], lost: np.ndarray) -> Iterator[CutBlock]:
         """Cut pixels; fills what they tell into the columns.
@@ -108,72 +120,67 @@ class BandCut:
         Yields
         ------
         block
-            Completed cutouts, the mask in the bits that are wanted.
+            Completed cutouts, the mask in the bits that are wanted.  Use its
+            pixels before the next block is asked for.
         """
-        bits = {plane.name: 1 << plane.bit for plane in self._mask_planes}
-        fill = self._fill(self._mask_planes)
-        for block in self._cut_image(self._home, self._background, place.first_y, place.first_x, place.size):
-            index, mask = block.index, block.pixels["mask"]
+        leaving = ~place.inside(self._home.bbox) if self._neighbors else np.zeros(len(lost), dtype=bool)
+        n_damaged = 0
+        for block in self._home_blocks(place, leaving):
+            index = block.index
             found = stitch(
                 dataclasses.replace(block, damaged=block.damaged | lost[index]),
                 first_y=place.first_y[index],
                 first_x=place.first_x[index],
                 home=self._home.bbox,
-                neighbors=self._neighbors,
+                neighbors=self._neighbors if leaving[index].any() else (),
                 cut_neighbor=functools.partial(self._cut_neighbor, place.size),
-                fill=fill,
+                fill=self._wanted,
             )
-            valid = np.isfinite(block.pixels["image"]) & ((mask & bits[NO_DATA]) == 0)
-            columns["valid_fraction"][index] = valid.mean(axis=(1, 2))
-            own_y, own_x = place.own_pixel(index)
-            columns["center_valid"][index] = valid[np.arange(len(index)), own_y, own_x]
-            inexact = (mask & bits.get("INEXACT_PSF", 0)) != 0
-            columns["inexact_psf_fraction"][index] = inexact.mean(axis=(1, 2))
+            some_valid = self._count(block, place, columns)
             columns["n_patches"][index] = found.n_patches
             columns["stitched"][index] = found.stitched
-            status = np.where(valid.any(axis=(1, 2)), tables.BAND_OK, tables.BAND_NO_DATA)
+            status = np.where(some_valid, tables.BAND_OK, tables.BAND_NO_DATA)
             columns["band_status"][index] = np.where(found.damaged, tables.BAND_READ_FAILED, status)
-            if n := int(found.damaged.sum()):
-                self._damage.append(f"Band {self._band}: {n} cutouts lie on damaged tiles or cells.")
+            n_damaged += int(found.damaged.sum())
             yield dataclasses.replace(block, damaged=found.damaged)
+        if n_damaged:
+            self._damage.append(f"Band {self._band}: {n_damaged} cutouts lie on damaged tiles or cells.")
 
     def kernels(self, place: Place, columns: dict[str, np.ndarray], shape: tuple[int, int]) -> Kernels:
-        """Find PSF kernels; fills what they and the cells tell.
+        """Find PSF kernels of the home image.
 
         Parameters
         ----------
-        place
-            Where the cutouts are.
-        columns
-            Columns of the band, from `empty_columns`.
-        shape
-            Rows and columns of the kernels, at least those of the image's.
+        place, columns, shape
+            See `find_kernels`.
 
         Returns
         -------
         kernels
-            Those of the cells of the home image that hold the targets.
+            Those of the cells that hold the targets.
         """
-        home = self._home
-        if not home.has_psf:
-            return Kernels.none(shape, len(place.x))
-        own_y, own_x = place.own_pixel()
-        cells = home.cell_of(place.first_y + own_y, place.first_x + own_x)
-        distinct, members = np.unique(cells, axis=0, return_inverse=True)
-        members = members.reshape(-1)
-        found, damaged = self._read_kernels(distinct)
-        ky, kx = found.shape[1:]
-        # Smaller kernels of other bands keep their centre at [ky//2, kx//2].
-        y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
-        usable = np.isfinite(found).all(axis=(1, 2))
-        padded = np.zeros((len(found), *shape), dtype=np.float32)
-        padded[:, y0 : y0 + ky, x0 : x0 + kx] = found
-        padded[~usable] = np.nan
-        columns["psf_valid"][:] = usable[members]
-        columns["psf_cell"][:] = np.where(usable[members, None], cells, -1)
-        columns["psf_fwhm"][:] = psf_fwhm(found, home.wcs.pixel_scale_arcsec)[members]
-        columns["n_cells"][:] = place.count_cells(home)
-        return Kernels(padded, members, damaged[members])
+        return find_kernels(self._home, place, columns, shape, self._retry)
+
+    def _home_blocks(self, place: Place, leaving: np.ndarray) -> Iterator[CutBlock]:
+        """Cut the home image; cutouts that leave it come many together,
+        because they have tiles of the neighbours in common.
+        """
+        at_once = max(1, self._plane_bytes // (4 * place.size**2))
+        waiting: list[CutBlock] = []
+        for block in self._cut_image(
+            self._home, self._background, place.first_y, place.first_x, place.size, scratch=self._scratch
+        ):
+            if not (leaves := leaving[block.index]).any():
+                yield block
+                continue
+            if not leaves.all():
+                yield block.part(~leaves)
+            waiting.append(block.part(leaves))
+            if sum(len(each.index) for each in waiting) >= at_once:
+                yield join(waiting)
+                waiting.clear()
+        if waiting:
+            yield join(waiting)
 
     def _cut_neighbor(
         self, size: int, neighbor: Neighbor, first_y: np.ndarray, first_x: np.ndarray, clips: Sequence[Box]
@@ -181,7 +188,15 @@ class BandCut:
         assert neighbor.reader is not None
         y, x = neighbor.shift
         moved = [clip.shifted(y, x) for clip in clips]
-        return self._cut_image(neighbor.reader, neighbor.background, first_y + y, first_x + x, size, moved)
+        return self._cut_image(
+            neighbor.reader,
+            neighbor.background,
+            first_y + y,
+            first_x + x,
+            size,
+            moved,
+            scratch=self._scratch.other("neighbor"),
+        )
 
     def _cut_image(
         self,
@@ -191,15 +206,18 @@ class BandCut:
         first_x: np.ndarray,
         size: int,
         clips: Sequence[Box] | None = None,
+        *,
+        scratch: Scratch,
     ) -> Iterator[CutBlock]:
         """Cut one image; all that is done to the pixels of one image before
         they meet those of others.
         """
+        from ..kernels.gather import mark_no_data
+
         # The file's own table, with a bit for NO_DATA where it has none.
         planes = merge_mask_planes([image.mask_planes])
         fill = self._fill(planes)
         there = image.planes | set(image.extra_planes)
-        pixel_bytes = _PIXEL_BYTES_IN_BLOCKS + _PIXEL_BYTES_OF_EXTRA_PLANE * len(self._extra)
         for block in cut(
             image,
             first_y=first_y,
@@ -207,20 +225,48 @@ class BandCut:
             size=size,
             fill={plane: value for plane, value in fill.items() if plane in there},
             memory_bytes=self._memory_bytes,
-            block_bytes=4 * (self._memory_bytes // (2 * pixel_bytes)),
+            block_bytes=min(BLOCK_BYTES, self._plane_bytes),
             retry=self._retry,
             clips=clips,
+            threads=self._threads,
+            scratch=scratch,
         ):
-            if "mask" not in block.pixels:
-                # The image alone says where there are no pixels.
-                none = np.isnan(block.pixels["image"])
-                block.pixels["mask"] = np.where(none, fill["mask"], 0).astype(fill["mask"].dtype)
-            for plane in fill.keys() - block.pixels.keys():
-                block.pixels[plane] = np.full_like(block.pixels["image"], np.nan)
-            block.pixels["mask"] = reencode_mask(block.pixels["mask"], planes, self._mask_planes)
+            pixels = block.pixels
+            for plane in fill:
+                if plane not in there:
+                    shape = pixels["image"].shape
+                    pixels[plane] = scratch.take(f"block of {plane}", shape, fill[plane].dtype)
+                    pixels[plane][...] = fill[plane]
+            if "mask" not in there:
+                floats = pixels["image"].view(np.uint32)
+                mark_no_data(floats.reshape(-1), int(fill["mask"]), pixels["mask"].reshape(-1))
+            pixels["mask"] = reencode_mask(pixels["mask"], planes, self._mask_planes)
             if background is not None:
-                background.apply(block.pixels["image"], first_y[block.index], first_x[block.index])
+                background.apply(pixels["image"], first_y[block.index], first_x[block.index])
             yield block
+
+    def _count(self, block: CutBlock, place: Place, columns: dict[str, np.ndarray]) -> np.ndarray:
+        """Fill in what pixels tell; which cutouts have any that is valid."""
+        from ..kernels.gather import tally
+
+        index, bits = block.index, {plane.name: 1 << plane.bit for plane in self._mask_planes}
+        own_y, own_x = place.own_pixel(index)
+        n_valid, n_inexact = np.empty((2, len(index)), dtype=np.int64)
+        own_valid = np.empty(len(index), dtype=bool)
+        tally(
+            block.pixels["image"].view(np.uint32).reshape(len(index), -1),
+            block.pixels["mask"].reshape(len(index), -1),
+            bits[NO_DATA],
+            bits.get("INEXACT_PSF", 0),
+            own_y * place.size + own_x,
+            n_valid,
+            n_inexact,
+            own_valid,
+        )
+        columns["valid_fraction"][index] = n_valid / place.size**2
+        columns["inexact_psf_fraction"][index] = n_inexact / place.size**2
+        columns["center_valid"][index] = own_valid
+        return n_valid > 0
 
     def _fill(self, mask_planes: Sequence[MaskPlane]) -> dict[str, np.generic]:
         """Planes to cut, and their values where there is no data."""
@@ -232,20 +278,6 @@ class BandCut:
         if "variance" in self._planes:
             fill["variance"] = np.float32(np.nan)
         return fill | dict.fromkeys(self._extra, np.float32(np.nan))
-
-    def _read_kernels(self, cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Kernels of cells, shape ``(n, ky, kx)``, and which are damaged."""
-        home = self._home
-        damaged = np.zeros(len(cells), dtype=bool)
-        with contextlib.suppress(CorruptInputError):
-            return self._retry(lambda: home.psf_kernels(cells)), damaged
-        kernels = np.full((len(cells), *home.psf_shape), np.nan, dtype=np.float32)
-        for number, cell in enumerate(cells):
-            try:
-                kernels[number] = self._retry(functools.partial(home.psf_kernels, cell[np.newaxis]))[0]
-            except CorruptInputError:
-                damaged[number] = True
-        return kernels, damaged
 
 
 def empty_columns(n: int) -> dict[str, np.ndarray]:
@@ -266,37 +298,3 @@ def empty_columns(n: int) -> dict[str, np.ndarray]:
     columns["psf_cell"] = np.full((n, 2), -1, dtype="i4")
     columns["inexact_psf_fraction"][:] = np.nan
     return columns
-
-
-@dataclasses.dataclass(frozen=True)
-class Kernels:
-    """PSF kernels of some targets."""
-
-    distinct: np.ndarray
-    """Kernels of the cells, shape ``(n_cells, ky, kx)``; NaN where there is
-    none."""
-
-    members: np.ndarray
-    """Which of them is each target's, shape ``(n,)``."""
-
-    lost: np.ndarray
-    """Whose kernel is damaged, shape ``(n,)``."""
-
-    @classmethod
-    def none(cls, shape: tuple[int, int], n: int) -> Kernels:
-        """Make no kernels for so many targets.
-
-        Parameters
-        ----------
-        shape
-            Rows and columns of the kernels.
-        n
-            Number of targets.
-
-        Returns
-        -------
-        kernels
-            All NaN.
-        """
-        nothing = np.full((1, *shape), np.nan, dtype=np.float32)
-        return cls(nothing, np.zeros(n, dtype=np.intp), np.zeros(n, dtype=bool))

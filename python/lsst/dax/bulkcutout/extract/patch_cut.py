@@ -29,7 +29,10 @@ from ..tables import NeighborInput
 from ..target_table import read_targets
 from .background_swap import BackgroundSwap
 from .band_cut import BandCut, empty_columns
+from .cut import BLOCK_BYTES
 from .place import Place
+from .psf_kernels import Kernels
+from .scratch import Scratch
 from .stitch import EVERYWHERE, Neighbor, find_shift
 
 __all__ = ("NeighborImage", "PatchCut")
@@ -83,6 +86,8 @@ class PatchCut:
         Why images could not be used, a sentence for each.
     companions
         By the identifier of an image what belongs to it, in words of JSON.
+    threads
+        How many threads may work; the result does not depend on it.
     """
 
     def __init__(
@@ -98,6 +103,7 @@ class PatchCut:
         background: str = BACKGROUND_STORED,
         unusable: Sequence[str] = (),
         companions: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        threads: int = 1,
     ) -> None:
         self._bands = bands
         self._inputs = inputs
@@ -105,6 +111,8 @@ class PatchCut:
         self._planes = planes
         self._memory_bytes = memory_bytes
         self._retry = retry
+        self._threads = threads
+        self._scratch = Scratch()
         # The lowest patch comes first, in each band.
         self._neighbors = sorted(neighbors, key=lambda each: each.source)
         self.damage: list[str] = []
@@ -269,28 +277,43 @@ class PatchCut:
         n = len(place.x)
         lost = np.zeros(n, dtype=bool)
         # As many as fit if each target has a kernel of its own.
-        step = self._kernels_at_a_time()
+        step = max(1, self._memory_bytes // 8 // (4 * self._psf_shape[0] * self._psf_shape[1]))
         for start in range(0, n, step):
             part = slice(start, min(start + step, n))
             views = {name: values[part] for name, values in columns.items()}
             kernels = band_cut.kernels(place.part(part), views, self._psf_shape)
             lost[part] = kernels.lost
             if "psf" in self._planes:
-                where = slice(offset + part.start, offset + part.stop)
-                writer.write(place.size, "psf", where, kernels.distinct[kernels.members], band=number)
+                self._write_chosen(
+                    writer, place.size, offset + part.start, kernels.distinct, kernels.members, number
+                )
         return lost
+
+    def _write_chosen(
+        self,
+        writer: CutoutDatasetWriter,
+        size: int,
+        offset: int,
+        distinct: np.ndarray,
+        members: np.ndarray,
+        number: int,
+    ) -> None:
+        """Write a kernel for each target; few at a time, so that they are in
+        the processor's cache when they are written.
+        """
+        step = max(1, min(self._memory_bytes // 8, BLOCK_BYTES) // distinct[0].nbytes)
+        for start in range(0, len(members), step):
+            chosen = members[start : start + step]
+            out = self._scratch.take("kernels", (len(chosen), *distinct.shape[1:]), distinct.dtype)
+            np.take(distinct, chosen, axis=0, out=out, mode="clip")
+            where = slice(offset + start, offset + start + len(chosen))
+            writer.write(size, "psf", where, out, band=number)
 
     def _write_no_kernels(self, writer: CutoutDatasetWriter, size: int, where: slice, number: int) -> None:
         if "psf" not in self._planes:
             return
-        step = self._kernels_at_a_time()
-        for start in range(where.start, where.stop, step):
-            part = slice(start, min(start + step, where.stop))
-            nothing = np.full((part.stop - part.start, *self._psf_shape), np.nan, dtype=np.float32)
-            writer.write(size, "psf", part, nothing, band=number)
-
-    def _kernels_at_a_time(self) -> int:
-        return max(1, self._memory_bytes // 8 // (4 * self._psf_shape[0] * self._psf_shape[1]))
+        nothing = Kernels.none(self._psf_shape, where.stop - where.start)
+        self._write_chosen(writer, size, where.start, nothing.distinct, nothing.members, number)
 
     def _positions(self, rows: pa.RecordBatch) -> tuple[np.ndarray, np.ndarray]:
         x, y = rows.column("x").to_numpy(), rows.column("y").to_numpy()
@@ -364,6 +387,8 @@ class PatchCut:
             retry=self._retry,
             damage=self.damage,
             background=background,
+            threads=self._threads,
+            scratch=self._scratch,
         )
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from ..boxes import Box
     from ..readers import ImageReader
 
 __all__ = ("Place",)
@@ -56,6 +57,23 @@ class Place:
             return np.clip(nearest, 0, self.size - 1)
 
         return own(self.y[index], self.first_y[index]), own(self.x[index], self.first_x[index])
+
+    def inside(self, box: Box) -> np.ndarray:
+        """Tell which cutouts lie within a box.
+
+        Parameters
+        ----------
+        box
+            Tract pixels.
+
+        Returns
+        -------
+        inside
+            Whether all pixels of each do, shape ``(n,)``.
+        """
+        last_y, last_x = self.first_y + self.size, self.first_x + self.size
+        inside = (self.first_y >= box.y0) & (last_y <= box.y1) & (self.first_x >= box.x0)
+        return np.asarray(inside & (last_x <= box.x1))
 
     def part(self, index: slice) -> Place:
         """Keep some of the targets.

@@ -142,8 +142,9 @@ def stitch(
         except CorruptInputError:
             # What belongs to the whole image is damaged.
             damaged[members] = True
-    for plane, pixels in block.pixels.items():
-        pixels[damaged] = fill[plane]
+    if damaged.any():
+        for plane, pixels in block.pixels.items():
+            pixels[damaged] = fill[plane]
     n_patches[damaged] = 0
     stitched[damaged] = False
     return Stitched(damaged, n_patches, stitched)
