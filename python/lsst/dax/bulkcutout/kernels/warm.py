@@ -2,7 +2,7 @@
 # Copyright the dax_bulkcutout developers: see the COPYRIGHT file.
 # SPDX-License-Identifier: BSD-3-Clause OR GPL-3.0-or-later
 
-"""Calls each kernel once with each combination of types that readers use."""
+"""Calls each kernel once with each combination of types that is in use."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ import numpy as np
 
 from . import tile_runs
 from .dequantize import no_random_numbers
+from .gather import gather, mark_no_data, move_bits, tally, touch_tiles
 
 __all__ = ("warm",)
 
 
 def warm() -> None:
     """Compile all kernels that are not compiled yet, and keep them."""
+    _warm_tiles()
+    _warm_cutouts()
+
+
+def _warm_tiles() -> None:
     stream, tiles = np.zeros(64, dtype=np.uint8), np.zeros((0, len(tile_runs.TileColumn)), dtype=np.int64)
     complete, extent = np.zeros(0, dtype=bool), np.array([1, 1, 1])
     scales, linear = np.zeros((0, 2)), np.array([1.0, -0.0, 1.0])
@@ -43,3 +49,16 @@ def warm() -> None:
         for stored in integers:
             bits = stored.view(f"u{stored.itemsize}")
             tile_runs.plain_integers_to_integers(stream, tiles, 4, False, 0, bits, stored, *end)
+
+
+def _warm_cutouts() -> None:
+    boxes, firsts, flags = np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, bool)
+    floats = np.zeros((0, 1, 1), dtype="u4")
+    touch_tiles(boxes, 0, 0, 1, 1, np.zeros((1, 1), dtype=np.int64))
+    for bits in (np.zeros((0, 1, 1), dtype) for dtype in ("u4", "u8")):
+        gather(bits.reshape(0, 1), 0, 0, boxes, firsts, firsts, np.zeros(1, bits.dtype), bits)
+    for mask in (np.zeros((0, 1, 1), dtype) for dtype in ("i4", "i8")):
+        tally(floats.reshape(0, 1), mask.reshape(0, 1), 0, 0, firsts, firsts, firsts, flags)
+        mark_no_data(floats.reshape(-1), 0, mask.reshape(-1))
+        for moved in ("i4", "i8"):
+            move_bits(mask.reshape(-1), np.zeros(64, dtype=np.uint64), np.zeros(0, moved))
