@@ -28,7 +28,7 @@ import lsst.images as li
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.kernels.rice import MARGIN, unrice
-from lsst.dax.bulkcutout.readers import ImageReader, fits_file, open_image
+from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.images import cells as lic
 from lsst.images import fields as lif
 from lsst.images import fits as lifits
@@ -771,7 +771,7 @@ def test_error_of_the_machine_passes_through(
             raise OSError(number, os.strerror(number))
         return real(descriptor, size, address)
 
-    monkeypatch.setattr(fits_file.os, "pread", pread)
+    monkeypatch.setattr(os, "pread", pread)
     with open_image(str(files["gzip"])) as reader:
         tiles = iter(reader.read_tiles("image", [(1, 2), (1, 3)]))
         fails = True

@@ -221,15 +221,13 @@ class ExtractCutoutsTask(PipelineTask):
         """
 
         def attempt() -> ImageReader:
-            local = stack.enter_context(image.uri.as_local())
-            paths = {
-                kind: stack.enter_context(uri.as_local()).ospath
-                for kind, (_, uri) in image.companions.items()
-            }
+            # What is in an object store is read in ranges, not fetched whole.
+            location = image.uri.ospath if image.uri.isLocal else image.uri
+            paths = {kind: uri.ospath if uri.isLocal else uri for kind, (_, uri) in image.companions.items()}
             if not paths:
-                return stack.enter_context(open_image(local.ospath))
+                return stack.enter_context(open_image(location))
             companions = Companions(paths, dict(self.config.mask_codes) or None)
-            return stack.enter_context(open_image(local.ospath, companions=companions))
+            return stack.enter_context(open_image(location, companions=companions))
 
         whose = "" if image.neighbor is None else f" of patch {image.neighbor}"
         try:

@@ -22,6 +22,7 @@ from ..tables import MaskPlane
 from ..wcs import Wcs
 from .afw_exposure import AfwExposureReader
 from .background import BackgroundField
+from .byte_source import LocalBytes, Location, RemoteBytes, open_bytes
 from .cell_coadd import CellCoaddReader
 from .companions import Companions
 from .fits_file import FitsFile
@@ -250,14 +251,15 @@ READERS = (CellCoaddReader, MultipleCellCoaddReader, AfwExposureReader, PlainIma
 
 
 def open_image(
-    path: str, *, verify_checksums: bool = False, companions: Companions | None = None
+    path: Location, *, verify_checksums: bool = False, companions: Companions | None = None
 ) -> ImageReader:
     """Open an image file, whatever its layout.
 
     Parameters
     ----------
     path
-        File on this machine.
+        File on this machine, or a URI of lsst.resources: what is in an object
+        store is read in ranges, as it is needed.
     verify_checksums
         Whether to compare the file with the checksums in it, which costs a
         reading of all of it.
@@ -278,21 +280,32 @@ def open_image(
     OSError
         Raised as it comes if the file cannot be read: try again.
     """
+    source = open_bytes(path)
+    try:
+        return _open(source, verify_checksums, companions)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _open(
+    source: LocalBytes | RemoteBytes, verify_checksums: bool, companions: Companions | None
+) -> ImageReader:
+    file = FitsFile(source)
     for reader in READERS:
-        if not reader.can_read(path):
+        if not reader.can_read(file):
             continue
         if reader is PlainImageReader:
-            return PlainImageReader(path, verify_checksums=verify_checksums, companions=companions)
+            return PlainImageReader(source, verify_checksums=verify_checksums, companions=companions)
         if companions is not None and companions.paths:
             raise UserError(
-                f"{path}: its layout, {reader.layout}, has planes of its own: companions "
+                f"{file.path}: its layout, {reader.layout}, has planes of its own: companions "
                 f"({', '.join(companions.paths)}) are for plain FITS images."
             )
-        return reader(path, verify_checksums=verify_checksums)
-    with FitsFile(path) as file:
-        model = file.primary.values.get("DATAMODL")
+        return reader(source, verify_checksums=verify_checksums)
+    model = file.primary.values.get("DATAMODL")
     raise UserError(
-        f"{path}: the layout of this image is not known (its header has "
+        f"{file.path}: the layout of this image is not known (its header has "
         f"{f'DATAMODL = {model!r}' if model else 'no DATAMODL card'}). "
         f"Known: {', '.join(reader.layout for reader in READERS)}."
     )

@@ -15,6 +15,7 @@ from ..errors import UserError
 from .afw_archive import AfwArchive
 from .afw_planes import AfwPlanes, find_planes, first_pixel_of, mask_planes_of
 from .afw_psf_component import read_psf
+from .byte_source import Location
 from .celestial import celestial_wcs
 from .fits_extension import Extension, walk_extensions
 from .fits_file import FitsFile
@@ -46,7 +47,7 @@ class AfwExposureReader(TiledImage):
     Parameters
     ----------
     path
-        File to read.
+        File to read (path, URI, or an open source of bytes).
     verify_checksums
         Whether to compare the planes with their DATASUM and CHECKSUM cards,
         if they have any. It reads all of their bytes.
@@ -70,7 +71,7 @@ class AfwExposureReader(TiledImage):
     missing_cells: frozenset[tuple[int, int]] = frozenset()
     """No cell is missing."""
 
-    def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
+    def __init__(self, path: Location, *, verify_checksums: bool = False) -> None:
         super().__init__(FitsFile(path))
         try:
             extensions = list(walk_extensions(self._file))
@@ -89,22 +90,20 @@ class AfwExposureReader(TiledImage):
             raise
 
     @classmethod
-    def can_read(cls, path: str) -> bool:
+    def can_read(cls, file: FitsFile) -> bool:
         """Whether a file looks like an afw Exposure.
 
         Parameters
         ----------
-        path
-            File to look at.
+        file
+            File to look at, open.
 
         Returns
         -------
         can
-            `False` for any other FITS file; a file that is no FITS file at
-            all raises `CorruptInputError`.
+            `False` for any other FITS file.
         """
-        with FitsFile(path) as file:
-            found = find_planes(list(walk_extensions(file)))
+        found = find_planes(list(walk_extensions(file)))
         return found is not None and found.is_afw
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:

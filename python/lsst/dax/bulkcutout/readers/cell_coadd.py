@@ -14,6 +14,7 @@ import numpy as np
 from ..boxes import Box
 from ..errors import UserError
 from .background import BackgroundModels
+from .byte_source import Location
 from .celestial import tangent_wcs
 from .cell_coadd_tree import CellCoaddTree, ImageNode, PsfNode
 from .cell_psf import CellPsf
@@ -39,7 +40,7 @@ class CellCoaddReader(TiledImage):
     Parameters
     ----------
     path
-        File to read.
+        File to read (path, URI, or an open source of bytes).
     verify_checksums
         Whether to compare the HDUs that are used here with their DATASUM and
         CHECKSUM cards, if they have any. It reads all of their bytes.
@@ -58,7 +59,7 @@ class CellCoaddReader(TiledImage):
     layout = "lsst.images cell coadd (FITS)"
     """What this reader reads, for messages."""
 
-    def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
+    def __init__(self, path: Location, *, verify_checksums: bool = False) -> None:
         self._file: ImagesArchive
         super().__init__(ImagesArchive(path, schema=_SCHEMA, major_version=_MAJOR_VERSION))
         try:
@@ -74,22 +75,20 @@ class CellCoaddReader(TiledImage):
             raise
 
     @classmethod
-    def can_read(cls, path: str) -> bool:
+    def can_read(cls, file: FitsFile) -> bool:
         """Whether a file says that it is a cell coadd.
 
         Parameters
         ----------
-        path
-            File to look at.
+        file
+            File to look at, open.
 
         Returns
         -------
         can
-            `False` for any other FITS file; a file that is no FITS file at
-            all raises `CorruptInputError`.
+            `False` for any other FITS file.
         """
-        with FitsFile(path) as file:
-            schema = schema_of(file.primary)
+        schema = schema_of(file.primary)
         return schema is not None and schema[0] == _SCHEMA
 
     def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:

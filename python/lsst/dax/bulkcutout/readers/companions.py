@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..tables import MaskPlane
 from ..wcs import Wcs
 from .afw_planes import mask_planes_of
+from .byte_source import Location
 from .celestial import celestial_wcs, has_celestial_wcs
 from .fits_extension import Extension, walk_extensions
 from .fits_file import FitsFile
@@ -42,7 +43,7 @@ _SAME_PLACE_PIXELS = 0.01
 class Companions:
     """The companions of one image."""
 
-    paths: Mapping[str, str]
+    paths: Mapping[str, Location]
     """Files by kind: variance or weight (the inverse of the variance), mask,
     psf."""
 

@@ -7,13 +7,13 @@
 from __future__ import annotations
 
 import errno
-import os
 from types import TracebackType
 from typing import Self
 
 import numpy as np
 
 from ..errors import CorruptInputError
+from .byte_source import Location, open_bytes
 from .fits_header import FitsHeader, read_cards
 
 __all__ = ("BLOCK", "FitsFile")
@@ -24,16 +24,15 @@ BLOCK = 2880
 _MOST_HEADER_BYTES = 4000 * BLOCK
 _CHUNK = 4000 * BLOCK
 
-_GAP_BYTES = 1 << 14
-
 
 class FitsFile:
     """A FITS file, open for reading at any address.
 
     Parameters
     ----------
-    path
-        File to read.
+    location
+        File to read: a path, a URI of lsst.resources, or an open source of
+        bytes, which is closed with this.
 
     Raises
     ------
@@ -44,14 +43,15 @@ class FitsFile:
         nothing about its content.
     """
 
-    def __init__(self, path: str) -> None:
-        self.path = str(path)
-        self.gap_bytes = _GAP_BYTES
-        """Reading so many bytes for nothing is cheaper than reading twice."""
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+    def __init__(self, location: Location) -> None:
+        self.source = open_bytes(location)
+        """Where the bytes come from."""
+        self.path = self.source.name
+        """Path or URI, for messages."""
+        self.size = self.source.size
+        """Bytes of the file."""
         try:
-            self.size = os.fstat(self._descriptor).st_size
-            magic = os.pread(self._descriptor, 10, 0)
+            magic = self.source.read(0, 10)
             if magic != b"SIMPLE  = ":
                 raise self.corrupt(f"not a FITS file, it begins with {magic!r} and has {self.size} bytes")
             self.primary = self.header(0, "PRIMARY")
@@ -69,9 +69,7 @@ class FitsFile:
 
     def close(self) -> None:
         """Close the file; again does nothing."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        self.source.close()
 
     def corrupt(self, what: str) -> CorruptInputError:
         """Make the error that says what is wrong with this file.
@@ -116,7 +114,7 @@ class FitsFile:
             )
         parts = []
         while size > 0:
-            part = os.pread(self._descriptor, size, address)
+            part = self.source.read(address, size)
             if not part:
                 raise OSError(errno.ESTALE, f"The file became shorter while {what} was read", self.path)
             parts.append(part)

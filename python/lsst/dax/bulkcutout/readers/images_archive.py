@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pydantic
 
 from ..errors import UserError
+from .byte_source import Location
 from .fits_extension import Extension
 from .fits_file import BLOCK, FitsFile
 from .fits_header import FitsHeader
@@ -54,7 +55,7 @@ class ImagesArchive(FitsFile):
     Parameters
     ----------
     path
-        File to read.
+        File to read, as for `FitsFile`.
     schema
         Name of the data model it must have.
     major_version
@@ -71,7 +72,7 @@ class ImagesArchive(FitsFile):
         Raised as it comes if the file cannot be read.
     """
 
-    def __init__(self, path: str, *, schema: str, major_version: int) -> None:
+    def __init__(self, path: Location, *, schema: str, major_version: int) -> None:
         super().__init__(path)
         try:
             self._check_versions(schema, major_version)

@@ -23,6 +23,7 @@ from ..errors import CorruptInputError, UserError
 from ..masks import NO_DATA, merge_mask_planes
 from ..tables import MaskPlane
 from .bordered_grid import BorderedGrid
+from .byte_source import Location
 from .celestial import celestial_wcs
 from .cell_table import CellTable, missing_cells
 from .fits_extension import Extension, walk_extensions
@@ -46,7 +47,7 @@ class MultipleCellCoaddReader(TiledImage):
     Parameters
     ----------
     path
-        File to read.
+        File to read (path, URI, or an open source of bytes).
     verify_checksums
         Whether to compare the table with its DATASUM and CHECKSUM cards, if
         it has any. It reads all of its bytes.
@@ -73,7 +74,7 @@ class MultipleCellCoaddReader(TiledImage):
     has_psf = True
     """Always."""
 
-    def __init__(self, path: str, *, verify_checksums: bool = False) -> None:
+    def __init__(self, path: Location, *, verify_checksums: bool = False) -> None:
         super().__init__(FitsFile(path))
         try:
             self._table = next(self._tables("GRCELL1")).header
@@ -89,25 +90,23 @@ class MultipleCellCoaddReader(TiledImage):
             raise
 
     @classmethod
-    def can_read(cls, path: str) -> bool:
+    def can_read(cls, file: FitsFile) -> bool:
         """Whether a file has a table of cells.
 
         Parameters
         ----------
-        path
-            File to look at.
+        file
+            File to look at, open.
 
         Returns
         -------
         can
-            `False` for any other FITS file; a file that is no FITS file at
-            all raises `CorruptInputError`.
+            `False` for any other FITS file.
         """
-        with FitsFile(path) as file:
-            for extension in walk_extensions(file):
-                if extension.number == 1:
-                    values = extension.header.values
-                    return "GRCELL1" in values and "OCELL1" in values and _column(values, "cell_id")
+        for extension in walk_extensions(file):
+            if extension.number == 1:
+                values = extension.header.values
+                return "GRCELL1" in values and "OCELL1" in values and _column(values, "cell_id")
         return False
 
     def tile_box(self, iy: int, ix: int) -> Box:

@@ -21,9 +21,6 @@ __all__ = ("PixelPlane",)
 _TYPES = {-64: "f8", -32: "f4", 8: "u1", 16: "i2", 32: "i4", 64: "i8"}
 _MOST_PIXELS = 1 << 36
 
-_PIECE_BYTES = 1 << 20
-"""Rows that are not compressed are read by so many bytes."""
-
 
 class PixelPlane:
     """The pixels of one image HDU.
@@ -210,7 +207,7 @@ class PixelPlane:
         width, is_float = self.shape[1], self._stored.kind == "f"
         row_bytes = width * self._stored.itemsize
         converter = PlainTiles(Canvas(pixels), self._scaling, is_float=is_float)
-        step = max(1, _PIECE_BYTES // row_bytes)
+        step = max(1, self._file.source.piece_bytes // row_bytes)
         for first in range(rows.start, rows.stop, step):
             n_rows = min(step, rows.stop - first)
             stream = self._file.read_array(

@@ -18,6 +18,7 @@ from ..boxes import Box
 from ..errors import CorruptInputError, UserError
 from ..masks import NO_DATA
 from ..tables import MaskPlane
+from .byte_source import Location
 from .celestial import celestial_wcs, has_celestial_wcs
 from .companions import CompanionPlanes, Companions
 from .fits_extension import Extension, walk_extensions
@@ -42,7 +43,8 @@ class PlainImageReader(TiledImage):
     Parameters
     ----------
     path
-        File to read; its first HDU that has two axes on the sky is taken.
+        File to read (path, URI, or an open source of bytes); its first HDU
+        that has two axes on the sky is taken.
     verify_checksums
         Whether to compare the HDU with its DATASUM and CHECKSUM cards.
     companions
@@ -83,7 +85,7 @@ class PlainImageReader(TiledImage):
     """Band: cards differ too much from survey to survey; `ingest` knows it."""
 
     def __init__(
-        self, path: str, *, verify_checksums: bool = False, companions: Companions | None = None
+        self, path: Location, *, verify_checksums: bool = False, companions: Companions | None = None
     ) -> None:
         super().__init__(FitsFile(path))
         self._companions: CompanionPlanes | None = None
@@ -108,22 +110,20 @@ class PlainImageReader(TiledImage):
             raise
 
     @classmethod
-    def can_read(cls, path: str) -> bool:
+    def can_read(cls, file: FitsFile) -> bool:
         """Whether a file may be a plain image.
 
         Parameters
         ----------
-        path
-            File to look at.
+        file
+            File to look at, open.
 
         Returns
         -------
         can
-            `False` for what says that it is something else; a file that is no
-            FITS file at all raises `CorruptInputError`.
+            `False` for what says that it is something else.
         """
-        with FitsFile(path) as file:
-            return "DATAMODL" not in file.primary.values
+        return "DATAMODL" not in file.primary.values
 
     def close(self) -> None:
         """Close the files; again does nothing."""

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..boxes import Box
 from ..errors import UserError
+from .byte_source import Location
 from .fits_extension import walk_extensions
 from .fits_file import FitsFile
 from .fits_header import FitsHeader
@@ -26,7 +27,7 @@ __all__ = ("read_psf_file",)
 _SIGMAS_IN_KERNEL = 5
 
 
-def read_psf_file(path: str, bbox: Box) -> ModelCells:
+def read_psf_file(path: Location, bbox: Box) -> ModelCells:
     """Read the PSF of an image from a file of its own.
 
     Parameters

@@ -211,8 +211,13 @@ class TileDecoder:
             members = np.flatnonzero(stores == store)
             here = numbers[members]
             n_pixels = tiles[members, TileColumn.N_ROWS] * tiles[members, TileColumn.N_COLUMNS]
+            source = self._file.source
             pieces = pieces_of(
-                codec.addresses[here], codec.sizes[here], n_pixels, gap_bytes=self._file.gap_bytes
+                codec.addresses[here],
+                codec.sizes[here],
+                n_pixels,
+                piece_bytes=source.piece_bytes,
+                gap_bytes=source.gap_bytes,
             )
 
             def work(

@@ -13,15 +13,10 @@ import numpy as np
 
 __all__ = ("pieces_of", "run_pieces")
 
-_PIECE_BYTES = 1 << 20
-"""What is read at a time: enough to be worth a call, and it stays in the
-cache of the processor until it is decoded."""
 
-_PIECE_PIXELS = 1 << 19
-"""The same for tiles that are small when compressed."""
-
-
-def pieces_of(addresses: np.ndarray, sizes: np.ndarray, pixels: np.ndarray, *, gap_bytes: int) -> list[slice]:
+def pieces_of(
+    addresses: np.ndarray, sizes: np.ndarray, pixels: np.ndarray, *, piece_bytes: int, gap_bytes: int
+) -> list[slice]:
     """Split tiles into pieces that are read together.
 
     Parameters
@@ -30,6 +25,8 @@ def pieces_of(addresses: np.ndarray, sizes: np.ndarray, pixels: np.ndarray, *, g
         First byte and number of bytes of each tile, shape ``(n,)``.
     pixels
         Pixels of each tile.
+    piece_bytes
+        So much is read at a time, or half as many pixels.
     gap_bytes
         Reading so many bytes for nothing is cheaper than reading twice.
 
@@ -46,8 +43,8 @@ def pieces_of(addresses: np.ndarray, sizes: np.ndarray, pixels: np.ndarray, *, g
     # Bytes and pixels since the last gap, in units of a piece.
     starts = np.maximum.accumulate(np.where(is_apart, np.arange(len(ends)), 0))
     before = np.cumsum(pixels) - pixels
-    by_bytes = (addresses - addresses[starts]) // _PIECE_BYTES
-    by_pixels = (before - before[starts]) // _PIECE_PIXELS
+    by_bytes = (addresses - addresses[starts]) // piece_bytes
+    by_pixels = (before - before[starts]) // (piece_bytes // 2)
     is_apart[1:] |= (by_bytes[1:] != by_bytes[:-1]) | (by_pixels[1:] != by_pixels[:-1])
     firsts = np.flatnonzero(is_apart).tolist()
     return [slice(first, stop) for first, stop in zip(firsts, [*firsts[1:], len(ends)], strict=True)]
