@@ -152,6 +152,7 @@ class _Cards(Mapping[str, CardValue]):
 
     def __init__(self, text: str) -> None:
         self._texts: dict[str, list[str]] = {}
+        self._known: dict[str, CardValue] = {}
         texts: list[str] = []
         for start in range(0, len(text), 80):
             card = text[start : start + 80]
@@ -167,8 +168,19 @@ class _Cards(Mapping[str, CardValue]):
             else:
                 texts = []
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._texts
+
     def __getitem__(self, key: str) -> CardValue:
-        texts = self._texts[key]
+        if key not in self._known:
+            self._known[key] = self._convert(self._texts[key])
+        return self._known[key]
+
+    def get[T](self, key: str, default: T = None) -> CardValue | T:  # type: ignore[assignment]
+        # Most of what is asked for is not there, and errors are dear.
+        return self[key] if key in self._texts else default
+
+    def _convert(self, texts: list[str]) -> CardValue:
         value = _value(texts[0])
         for text in texts[1:]:
             more = _value(text)
