@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ("BLOCK", "PLANES", "Sink", "block_arrays", "carry_out", "read_targets", "stopwatch")
+__all__ = ("BLOCK", "PLANES", "Sink", "block_arrays", "carry_out", "peak_bytes", "read_targets", "stopwatch")
 
 PLANES = {"image": np.float32, "variance": np.float32, "mask": np.int32}
 """Planes of a cutout and the type of their pixels."""
@@ -102,10 +102,10 @@ def carry_out(cut: Callable[[Mapping[str, Any], dict[str, np.ndarray], Sink], No
         cut(each, targets, sink)
         sink.close()
         report = {**elapsed(), "bytes": sink.bytes}
-    Path(job["report"]).write_text(json.dumps({**report, "peak_bytes": _peak_bytes()}))
+    Path(job["report"]).write_text(json.dumps({**report, "peak_bytes": peak_bytes()}))
 
 
-def _peak_bytes() -> int:
+def peak_bytes() -> int:
     """Most memory that this process has had."""
     (line,) = (line for line in open("/proc/self/status") if line.startswith("VmHWM"))
     return int(line.split()[1]) * 1024
