@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NAMES = {"bulkcutout", "limit", "fitsio-planes", "fitsio-subset", "astropy"}
+NAMES = {"bulkcutout", "bulkcutout-2", "limit", "fitsio-planes", "fitsio-subset", "astropy"}
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     directory = tmp_path_factory.mktemp("benchmark")
     file = directory / "results.json"
     command = [sys.executable, "-m", "benchmarks.side_by_side", "--quick", "--no-peers", "-n", "12"]
-    command += ["--case", "rice-square", "--directory", str(directory), "--json", str(file)]
+    command += ["--case", "rice-square", "end-to-end", "--directory", str(directory), "--json", str(file)]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr
     return json.loads(file.read_text())
@@ -39,7 +39,8 @@ def test_quick_run_measures_every_tool(results: list[dict[str, Any]]) -> None:
     assert {result["tool"] for result in cut} == NAMES
     for result in results:
         assert result["cutouts_per_s"] > 0 and result["cutouts_per_core_s"] > 0 and result["peak_mb"] > 1
-    assert {result["n"] for result in cut} == {12}
+    assert {result["tool"] for result in results} - NAMES == set()
+    assert {result["n"] for result in results} == {12}
 
 
 def test_wrong_pixel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

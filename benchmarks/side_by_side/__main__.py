@@ -15,17 +15,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from .data import CASES, FULL, QUICK, make_data
+from . import product_work, tile_work
+from .data import FULL, QUICK, Data, make_data
 from .patch_work import measure_patch
+from .plan import ALL_CASES, ALL_TOOLS, Work, plan
 from .results import summarize, table
-from .tool_list import TOOLS
 from .workplace import Workplace
 
 ROOT = Path(__file__).parents[2]
-
-NUMBERS = (10, 100, 1000, 10_000, 50_000)
-QUICK_NUMBERS = (10, 100)
-QUICK_CASES = ("rice-square", "gzip2-row")
 
 
 def main() -> int:
@@ -34,24 +31,22 @@ def main() -> int:
     started = time.monotonic()
     place = Workplace(options.directory.absolute())
     place.scratch.mkdir(parents=True)
+    works = plan(
+        quick=options.quick,
+        peers=options.peers,
+        cases=options.case,
+        tools=options.tool,
+        numbers=options.n,
+    )
     runs: list[dict[str, Any]] = []
     try:
         small = make_data(place.data, QUICK)
         data = small if options.quick else make_data(place.data, FULL)
-        say(f"the data are there after {time.monotonic() - started:.0f} s")
+        say("the images are there", started)
         for number in range(options.rounds):
-            measure_patch(
-                place,
-                data,
-                small,
-                cases=options.case,
-                numbers=options.n,
-                tools=_tools(options),
-                peers=options.peers,
-                round_number=number,
-                keep=runs.append,
-            )
-            say(f"round {number + 1} of {options.rounds} is over after {time.monotonic() - started:.0f} s")
+            for work in works:
+                runs += _run(place, data, small, work, peers=options.peers, round_number=number)
+                say(f"round {number + 1} of {options.rounds}: {work.case}", started)
     finally:
         shutil.rmtree(place.scratch)
     results = summarize(runs)
@@ -61,8 +56,23 @@ def main() -> int:
     return 0
 
 
-def say(text: str) -> None:
-    print(f"benchmark: {text}", file=sys.stderr, flush=True)
+def _run(
+    place: Workplace, data: Data, small: Data, work: Work, *, peers: bool, round_number: int
+) -> Sequence[dict[str, Any]]:
+    runs: list[dict[str, Any]] = []
+    how: dict[str, Any] = {"tools": work.tools, "round_number": round_number, "keep": runs.append}
+    if work.case == tile_work.CASE:
+        tile_work.measure_tiles(place, data, numbers=work.numbers, **how)
+    elif work.case == product_work.CASE:
+        for n in work.numbers:
+            product_work.measure_product(place, data, small, n=n, peers=peers, **how)
+    else:
+        measure_patch(place, data, small, cases=[work.case], numbers=work.numbers, peers=peers, **how)
+    return runs
+
+
+def say(text: str, started: float) -> None:
+    print(f"benchmark: {time.monotonic() - started:5.0f} s  {text}", file=sys.stderr, flush=True)
 
 
 def _options() -> argparse.Namespace:
@@ -78,26 +88,15 @@ def _options() -> argparse.Namespace:
         help="install nothing: only tools that this package needs itself",
     )
     parser.add_argument("--rounds", type=int, help="runs of each tool (default 3; 1 with --quick)")
-    parser.add_argument("--case", nargs="+", choices=list(CASES), help="kinds of files")
-    parser.add_argument("--tool", nargs="+", choices=list(TOOLS), help="tools")
-    parser.add_argument("-n", nargs="+", type=int, help="numbers of targets")
+    parser.add_argument("--case", nargs="+", choices=ALL_CASES, default=(), help="kinds of work")
+    parser.add_argument("--tool", nargs="+", choices=ALL_TOOLS, default=(), help="tools")
+    parser.add_argument("-n", nargs="+", type=int, default=(), help="numbers of targets")
     parser.add_argument(
         "--directory", type=Path, default=ROOT / ".benchmark", help="where to work (default .benchmark)"
     )
     options = parser.parse_args()
     options.rounds = options.rounds or (1 if options.quick else 3)
-    options.case = options.case or (list(QUICK_CASES) if options.quick else list(CASES))
-    options.n = options.n or list(QUICK_NUMBERS if options.quick else NUMBERS)
     return options
-
-
-def _tools(options: argparse.Namespace) -> Sequence[str]:
-    names = options.tool or list(TOOLS)
-    return [name for name in names if options.peers or TOOLS[name].environment in (None, *OWN)]
-
-
-OWN = ("fitsio", "astropy")
-"""Environments whose tools this package's environment has too."""
 
 
 if __name__ == "__main__":

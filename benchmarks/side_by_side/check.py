@@ -84,7 +84,8 @@ def check_product(
     hdus
         HDUs of the images by plane.
     images
-        For each target its image files, by band in the product's order.
+        For each target its image files by band, in the product's order if it
+        does not state one.
     first_y, first_x
         First pixels of the boxes.
 
@@ -97,10 +98,13 @@ def check_product(
         found_ids = file[ids][:].astype(np.int64)
         if not np.array_equal(np.sort(found_ids), np.arange(len(images))):
             raise WrongPixelsError(f"Not each of {len(images)} targets is in {path} once.")
+        bands = list(images[0])
+        if "images/band" in file:
+            bands = [band.decode() for band in file["images/band"][0]]
         groups: dict[tuple[int, str], list[int]] = {}
         for row, target in enumerate(found_ids.tolist()):
-            for number, image in enumerate(images[target].values()):
-                groups.setdefault((number, image), []).append(row)
+            for number, band in enumerate(bands):
+                groups.setdefault((number, images[target][band]), []).append(row)
         for (number, image), rows in groups.items():
             for plane, name in planes.items():
                 expected = fitsio.read(image, ext=hdus[plane]).astype(PLANES[plane], copy=False)

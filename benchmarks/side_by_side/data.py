@@ -35,7 +35,7 @@ from lsst.images.fits import (
 from lsst.images.fits import write as write_fits
 from lsst.images.serialization import ButlerInfo
 
-__all__ = ("BANDS", "CASES", "FULL", "HDUS", "QUICK", "Data", "Scale", "make_data")
+__all__ = ("BANDS", "CASES", "CHANNELS", "FULL", "HDUS", "QUICK", "Data", "Scale", "make_data")
 
 RECIPE = 1
 """Number of this way of making the data: another one makes it again."""
@@ -160,7 +160,10 @@ def _make(root: Path, scale: Scale) -> dict[str, object]:
         for key in keys:
             cases = list(CASES) if key == (tract, patches[0], "r") else ["rice-square"]
             jobs.append((layout, key, cases, staging, repository.info(key)))
-        jobs += [(root / f"tile-{name}.fits", scale.euclid_side, name) for name in CHANNELS]
+        jobs += [
+            (root / f"EUC_MER_BGSUB-MOSAIC-{name}_TILE102018666.fits", scale.euclid_side, name)
+            for name in CHANNELS
+        ]
         context = multiprocessing.get_context("spawn")
         processes = len(os.sched_getaffinity(0)) if scale.euclid_side > 5000 else 1
         with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
@@ -176,7 +179,7 @@ def _make(root: Path, scale: Scale) -> dict[str, object]:
         where = layout.patch(tract, patch)
         own = where.inner
         inner[str(patch)] = [where.outer.y0, where.outer.x0, own.y0, own.y1, own.x0, own.x1]
-    euclid = [str(job[0]) for job in jobs if len(job) == 3]
+    euclid = [str(path) for path in tiles.values()]
     return {"tract": tract, "patches": patches, "paths": paths, "inner": inner, "euclid": euclid}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ def measure_product(
     small: Data,
     *,
     n: int,
-    tools: Mapping[str, str] = TOOLS,
+    tools: Sequence[str],
     peers: bool,
     round_number: int,
     keep: Callable[[dict[str, Any]], None],

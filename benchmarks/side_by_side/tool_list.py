@@ -39,6 +39,7 @@ TOOLS: Mapping[str, Tool] = {
     tool.name: tool
     for tool in (
         Tool("bulkcutout", "bulkcutout", "this package: the engine of a quantum, one thread"),
+        Tool("bulkcutout-2", "bulkcutout", "the same with two threads", threads=2),
         Tool(
             "limit",
             "limit",
