@@ -160,10 +160,9 @@ def _make(root: Path, scale: Scale) -> dict[str, object]:
         for key in keys:
             cases = list(CASES) if key == (tract, patches[0], "r") else ["rice-square"]
             jobs.append((layout, key, cases, staging, repository.info(key)))
-        jobs += [
-            (root / f"EUC_MER_BGSUB-MOSAIC-{name}_TILE102018666.fits", scale.euclid_side, name)
-            for name in CHANNELS
-        ]
+        # The names of Euclid's files, which say the channel.
+        tiles = {name: root / f"EUC_MER_BGSUB-MOSAIC-{name}_TILE102018666.fits" for name in CHANNELS}
+        jobs += [(path, scale.euclid_side, name) for name, path in tiles.items()]
         context = multiprocessing.get_context("spawn")
         processes = len(os.sched_getaffinity(0)) if scale.euclid_side > 5000 else 1
         with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
