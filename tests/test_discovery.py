@@ -12,6 +12,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -26,11 +27,12 @@ from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import open_catalog
 from lsst.dax.bulkcutout.discovery import source_images
 from lsst.dax.bulkcutout.discovery.discover import Discovery, discover
+from lsst.dax.bulkcutout.discovery.neighbors import find_neighbors
 from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.request import CutoutRequest, check_request
 from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS
-from lsst.dax.bulkcutout.target_table import read_targets
+from lsst.dax.bulkcutout.target_table import TargetFile, read_targets
 from lsst.dax.bulkcutout.tests import (
     Layout,
     SkyRepository,
@@ -97,7 +99,9 @@ def discover_here(
     request = request_for(repo, **fields, catalog={"uri": str(path), **(columns or {})})
     campaign = Campaign(directory)
     with open_source(str(repo.root)) as butler:
-        found = discover(request, open_catalog(request.catalog, request.size), butler, campaign)
+        found = discover(
+            request, open_catalog(request.catalog, request.size), SourceImages(butler, request), campaign
+        )
     rows = pq.read_table(campaign.refused).to_pylist()
     for tract in found.tracts:
         for batch in read_targets(campaign.targets / tract.path):
@@ -344,8 +348,62 @@ def test_another_patch_stands_in_where_that_of_the_rule_has_no_image(
         row for batch in read_targets(tmp_path / "targets" / only.path) for row in batch["row"].to_pylist()
     ]
     assert rows == [0, 1, 2, 5] and only.fallback == 2 and only.patches == 1
-    # One query for the tract's images, and one for those of its neighbours.
-    assert len([asked for asked in queries if "tract IN" in asked["where"]]) == 2
+    # One query for the tract's images, own ones and others.
+    assert len([asked for asked in queries if "tract IN" in asked["where"]]) == 1
+
+
+def test_registry_is_asked_once_for_a_tract(
+    rings: SkyRepository, queries: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However often and in whatever company; and again where more datasets
+    were found than are kept.
+    """
+    with open_source(str(rings.root)) as butler:
+        images = SourceImages(butler, request_for(rings))
+        assert set(images.datasets([500_000])) == {(500_000, 27), (500_000, 35)}
+        both = images.datasets([500_000, 500_001])
+        assert {(*place, band) for place, refs in both.items() for band in refs} == set(rings.refs)
+        some = images.found([(500_001, 27), (500_000, 35), (500_002, 1)])
+        assert some == {place: both[place] for place in [(500_000, 35), (500_001, 27)]}
+        assert [asked["where"].split(" AND ")[1] for asked in queries] == [
+            "tract IN (500000)",
+            "tract IN (500001)",
+            "tract IN (500002)",
+        ]
+        monkeypatch.setattr(source_images, "MOST_HELD", 1)
+        images = SourceImages(butler, request_for(rings))
+        assert images.datasets([500_000, 500_001]) == images.datasets([500_000, 500_001])
+    assert len(queries) == 5
+
+
+@pytest.mark.parametrize(("size", "read"), [(24, []), (200, [35]), (700, [27, 35])])
+def test_rows_are_read_for_neighbors_only_where_a_cutout_may_leave_its_image(
+    size: int, read: list[int], rings: SkyRepository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A target in the middle of a patch of 500 pixels, and one 110 pixels from
+    the edge of another's image.
+    """
+    tract = rings.layout.tracts[500_000]
+    middle, other = tract.patches[27].outer, tract.patches[35].outer
+    x = np.array([(middle.x0 + middle.x1) / 2, other.x0 + 89.0])
+    y = np.array([(middle.y0 + middle.y1) / 2, (other.y0 + other.y1) / 2])
+    ra, dec = tract.pixel_to_sky(x, y)
+    table = catalog_of(ra % 360.0, dec)
+    asked: list[int] = []
+    original = TargetFile.read
+
+    def note(self: TargetFile, patch: Any = None, **kwargs: Any) -> Iterator[pa.RecordBatch]:
+        asked.extend(patch)
+        yield from original(self, patch, **kwargs)
+
+    found, _ = discover_here(tmp_path, rings, table, size=size)
+    plan: Any = SimpleNamespace(tracts=found.tracts)
+    with open_source(str(rings.root)) as butler:
+        images = SourceImages(butler, request_for(rings, size=size))
+        monkeypatch.setattr(TargetFile, "read", note)
+        coverage = find_neighbors(images, Campaign(tmp_path), plan, found.coverage)
+    assert asked == read
+    assert {each.patch for each in coverage if each.neighbors} <= set(read)
 
 
 def test_tract_without_images_is_covered_by_its_neighbours(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ LEVELS = {
     "patch_list": 1,
     "packing": 1,
     "psf_shift": 1,
+    "row_order": 1,
     "skymap": 1,
     "sphere": 1,
     "spool": 1,

@@ -11,9 +11,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from lsst.dax.bulkcutout.skymap.locate import RingsLocator, agrees_with_records
 from lsst.dax.bulkcutout.skymap.region_locator import RegionLocator
 from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS
+from lsst.dax.bulkcutout.skymap.rings_locator import RingsLocator, agrees_with_records
 from lsst.dax.bulkcutout.tests import Layout, rings_layout, tangent_layout, tangent_tract
 from lsst.sphgeom import LonLat, UnitVector3d
 

@@ -17,9 +17,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.errors import UserError
-from lsst.dax.bulkcutout.skymap.locate import RingsLocator
 from lsst.dax.bulkcutout.skymap.region_locator import RegionLocator
 from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
+from lsst.dax.bulkcutout.skymap.rings_locator import RingsLocator
 from lsst.dax.bulkcutout.tests import Layout, tangent_layout, tangent_tract
 from lsst.sphgeom import Circle, ConvexPolygon, LonLat, UnitVector3d
 

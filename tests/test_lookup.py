@@ -202,7 +202,7 @@ def test_campaign_is_planned_from_identifiers_alone(
     campaign = Campaign(tmp_path / "campaign")
     campaign.root.mkdir()
     with open_source(request.butler) as butler:
-        plan, coverage = plan_campaign(campaign, request, butler)
+        plan, coverage = plan_campaign(campaign, request, SourceImages(butler, request))
     assert plan.targets == len(ids) - 1 and plan.refused == {"invalid_position": 1}
     assert {(c.tract, c.patch) for c in coverage} == {known[i][2:] for i in ids[:-1]}
     for tract in plan.tracts:
@@ -263,7 +263,7 @@ def test_campaign_is_planned_for_the_epoch_of_the_images(
     campaign = Campaign(tmp_path / "campaign")
     campaign.root.mkdir()
     with open_source(request.butler) as butler:
-        plan, _ = plan_campaign(campaign, request, butler)
+        plan, _ = plan_campaign(campaign, request, SourceImages(butler, request))
     now = SkyCoord(
         frame="galactic",
         l=then.l,

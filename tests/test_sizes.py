@@ -28,6 +28,7 @@ from lsst.dax.bulkcutout.campaign_butler import open_source
 from lsst.dax.bulkcutout.catalog import open_catalog
 from lsst.dax.bulkcutout.catalog.sizes import SizeRule
 from lsst.dax.bulkcutout.discovery.discover import discover
+from lsst.dax.bulkcutout.discovery.source_images import SourceImages
 from lsst.dax.bulkcutout.discovery.tract_geometry import TractGeometry
 from lsst.dax.bulkcutout.errors import TransientError, UserError
 from lsst.dax.bulkcutout.finish import COMPLETE
@@ -93,7 +94,7 @@ def plan_here(directory: Path, repo: SkyRepository, table: pa.Table, **fields: A
     shutil.rmtree(campaign.root, ignore_errors=True)
     campaign.root.mkdir()
     with open_source(str(request.butler)) as butler:
-        found = discover(request, open_rows(request), butler, campaign)
+        found = discover(request, open_rows(request), SourceImages(butler, request), campaign)
     answers = {
         row["row"]: (row["status"], row["reason"]) for row in pq.read_table(campaign.refused).to_pylist()
     }

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsst.dax.bulkcutout.skymap.locate import RingsLocator, agrees_with_records
 from lsst.dax.bulkcutout.skymap.rings import KNOWN_SKYMAPS
+from lsst.dax.bulkcutout.skymap.rings_locator import RingsLocator, agrees_with_records
 from lsst.dax.bulkcutout.tests import real_data
 from lsst.sphgeom import Region
 

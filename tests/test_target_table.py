@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -47,6 +48,27 @@ def test_patches_are_read_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert read == {2: [[5, 6, 8], [9]], 11: [[1, 2, 4]], 5: []}
     assert target_patches(path) == [(7, 2), (7, 11)]
     assert sum(b.num_rows for b in read_targets(path)) == 7
+
+
+@pytest.mark.parametrize("pieces", [[1] * 10, [10], [2, 7, 1], [9, 1]])
+def test_file_does_not_tell_in_which_pieces_rows_came(
+    pieces: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten rows in row groups of four."""
+    monkeypatch.setattr(target_table, "ROW_GROUP_ROWS", 4)
+    digests = set()
+    for name, lengths in (("as they come", pieces), ("one by one", [1] * 10)):
+        starts = np.cumsum([0, *lengths])
+        batches = [
+            batch(7, 2, list(range(a, b)))
+            for a, b in zip(starts[:-1].tolist(), starts[1:].tolist(), strict=True)
+        ]
+        writer = TargetTableWriter(tmp_path / name)
+        assert writer.write(7, 2, batches) == 10
+        digests.add(writer.close()[0].sha256)
+    assert len(digests) == 1
+    with pq.ParquetFile(tmp_path / "one by one" / "tract=7.parquet") as file:
+        assert [file.metadata.row_group(group).num_rows for group in range(3)] == [4, 4, 2]
 
 
 def test_mixed_row_group_is_an_error(tmp_path: Path) -> None:

@@ -11,8 +11,6 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from lsst.daf.butler import Butler
-
 from .callback.secret_file import check_secret_file
 from .campaign import Campaign, Plan, write_atomically
 from .catalog import open_catalog
@@ -78,7 +76,7 @@ def request_of(campaign: Campaign, request_file: Path | None) -> CutoutRequest:
 def plan_campaign(
     campaign: Campaign,
     request: CutoutRequest,
-    butler: Butler,
+    images: SourceImages,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> tuple[Plan, list[Coverage]]:
     """Make the plan of a campaign, if it has none yet.
@@ -89,8 +87,8 @@ def plan_campaign(
         The campaign.
     request
         Its request.
-    butler
-        The source repository, read only.
+    images
+        The images of the source repository.
     progress
         Called with the number of rows of each batch that was located.
 
@@ -116,7 +114,6 @@ def plan_campaign(
                 f"{campaign.request} was changed after the campaign was planned: `bulkcutout restart "
                 "--request FILE` changes a campaign."
             )
-        images = SourceImages(butler, request)
         coverage = images.coverage([campaign.targets / tract.path for tract in plan.tracts])
         return plan, images.with_companions(find_neighbors(images, campaign, plan, coverage))
     shutil.rmtree(campaign.targets, ignore_errors=True)
@@ -126,10 +123,10 @@ def plan_campaign(
         request.size,
         size_bins=request.size_bins or (),
         image_epoch=request.image_epoch,
-        find_objects=lambda name: SourceImages(butler, request).object_tables(name),
+        find_objects=images.object_tables,
     )
-    found = discover(request, catalog, butler, campaign, progress=progress)
-    probe = probe_images(butler, request, found.coverage)
+    found = discover(request, catalog, images, campaign, progress=progress)
+    probe = probe_images(images, request, found.coverage)
     plan = Plan(
         request_fingerprint=request.fingerprint(),
         skymap=found.skymap,
@@ -143,7 +140,6 @@ def plan_campaign(
     if (total := plan.targets + sum(plan.refused.values())) != catalog.n_rows:
         raise InternalError(f"The catalog has {catalog.n_rows} rows, but {total} of them were accounted for.")
     files = ProductFiles(request, plan, campaign)
-    images = SourceImages(butler, request)
     coverage = images.with_companions(find_neighbors(images, campaign, plan, found.coverage))
     lacking = lacking_companions(coverage, request.companions.types)
     plan = plan.model_copy(update={"warnings": (*plan.warnings, *lacking)})

@@ -230,7 +230,8 @@ def build_graph(
     define_storage_class()
     with open_source(request.butler) as butler:
         write_campaign_butler(campaign, butler, request.butler)
-        plan, coverage = plan_campaign(campaign, request, butler, progress)
+        images = SourceImages(butler, request)
+        plan, coverage = plan_campaign(campaign, request, images, progress)
         if not coverage:
             counts = ", ".join(f"{n} are {status}" for status, n in plan.refused.items())
             said = [
@@ -239,7 +240,6 @@ def build_graph(
                 *plan.warnings,
             ]
             raise UserError(" ".join(said))
-        images = SourceImages(butler, request)
         check_plan(request, plan, coverage, images)
         write_patch_loads(
             campaign,

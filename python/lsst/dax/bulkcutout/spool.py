@@ -8,19 +8,27 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-__all__ = ("Spool", "merged")
+from .row_order import merged, stable_order
 
-RUN_BYTES = 48 * 1024 * 1024
+__all__ = ("Spool",)
+
+RUN_BYTES = 24 * 1024 * 1024
 """Bytes of rows that are gathered before they are sorted and written."""
 
-PIECE_ROWS = 8192
-"""Rows that are read at a time."""
+SHARE_BYTES = 24 * 1024 * 1024
+"""Bytes of rows that are read and sorted together: many small groups, or a
+part of a large one."""
+
+PIECE_ROWS = 4096
+"""Rows that are read at a time from the rows that were written together."""
+
+type Group = tuple[int, int]
 
 
 class Spool:
@@ -28,8 +36,9 @@ class Spool:
 
     Rows come in any order of groups and are given back group by group; within
     a group they keep the order in which they came, or are sorted.  Memory is
-    bounded by `RUN_BYTES`, however many rows there are; a sorted group takes
-    `PIECE_ROWS` for each run that it is in.
+    bounded by `RUN_BYTES` and `SHARE_BYTES`, however many rows and groups
+    there are; a sorted group that is larger takes `PIECE_ROWS` for each run
+    that it is in.
 
     Parameters
     ----------
@@ -37,8 +46,8 @@ class Spool:
         Where to put the temporary files; made if need be.
     schema
         Columns of the rows.
-    run_bytes
-        Bytes that are held before they are written.
+    run_bytes, share_bytes
+        Bytes that are held before they are written, and when they are read.
     order_by
         Column of whole numbers that the rows of a group are sorted by; `None`
         for the order in which they come.
@@ -50,14 +59,17 @@ class Spool:
         schema: pa.Schema,
         *,
         run_bytes: int = RUN_BYTES,
+        share_bytes: int = SHARE_BYTES,
         order_by: str | None = None,
     ) -> None:
         self._directory = directory
         self._schema = schema
         self._run_bytes = run_bytes
+        self._share_bytes = share_bytes
         self._order_by = order_by
-        self._pending: list[tuple[np.ndarray, np.ndarray, pa.RecordBatch]] = []
+        self._pending: list[tuple[np.ndarray, pa.RecordBatch]] = []
         self._pending_bytes = 0
+        self._n_bytes = 0
         self._runs: list[_Run] = []
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -73,12 +85,12 @@ class Spool:
         """
         if not rows.num_rows:
             return
-        self._pending.append((first, second, rows))
+        self._pending.append((_keys(first, second), rows))
         self._pending_bytes += rows.nbytes
         if self._pending_bytes >= self._run_bytes:
             self._flush()
 
-    def groups(self) -> list[tuple[int, int]]:
+    def groups(self) -> list[Group]:
         """List the groups.
 
         Returns
@@ -86,25 +98,139 @@ class Spool:
         groups
             All that any row is in, ascending.
         """
-        self._flush()
-        keys = np.unique(np.concatenate([np.zeros(0, dtype=np.int64), *(run.keys for run in self._runs)]))
+        keys, _ = self._sizes()
         return list(zip((keys >> 32).tolist(), ((keys & 0xFFFFFFFF) - 1).tolist(), strict=True))
 
-    def read(self, group: tuple[int, int]) -> Iterator[pa.RecordBatch]:
-        """Rows of one group, in their order.
+    def read(self, groups: Iterable[Group]) -> Iterator[tuple[Group, Iterator[pa.RecordBatch]]]:
+        """Read some groups.
 
         Parameters
         ----------
+        groups
+            Groups, ascending; a group may be without rows.
+
+        Yields
+        ------
         group
-            One of `groups`; those read one after the other should ascend.
+            Each of them.
+        rows
+            Its rows in their order, at least one in each batch; to be used
+            before the next group is.
+        """
+        wanted = list(groups)
+        places = _keys_of(wanted)
+        for first, last, is_large in self._shares(places):
+            if is_large:
+                yield wanted[first], self._stream(int(places[first]))
+                continue
+            rows, starts, stops = self._share(places[first:last])
+            for group, start, stop in zip(wanted[first:last], starts, stops, strict=True):
+                yield group, iter([rows.slice(start, stop - start)] if stop > start else [])
+
+    def read_together(self, groups: Iterable[Group]) -> Iterator[pa.RecordBatch]:
+        """Read some groups, for those who do not mind where one ends.
+
+        Parameters
+        ----------
+        groups
+            Groups, ascending.
 
         Yields
         ------
         rows
-            At least one row in each batch.
+            Their rows, by group and then in their order; of many groups in
+            one batch, if these are small.
         """
+        places = _keys_of(list(groups))
+        for first, last, is_large in self._shares(places):
+            if is_large:
+                yield from self._stream(int(places[first]))
+                continue
+            rows, starts, stops = self._share(places[first:last])
+            slices = [rows.slice(a, b - a) for a, b in zip(starts, stops, strict=True) if b > a]
+            if slices:
+                yield rows if sum(map(len, slices)) == len(rows) else _joined(slices, self._schema)
+
+    def close(self) -> None:
+        """Delete the temporary files."""
+        self._open_run.cache_clear()
+        self._batch.cache_clear()
+        for run in self._runs:
+            run.path.unlink(missing_ok=True)
+
+    def _shares(self, places: np.ndarray) -> Iterator[tuple[int, int, bool]]:
+        """Divide groups into those that are read together: the first one, the
+        one after the last, and whether it is a single one that is too large.
+        """
+        keys, n_rows = self._sizes()
+        # Rows up to a group, all groups counted: those between are read, too.
+        before = np.append(0, np.cumsum(n_rows))
+        starts = before[np.searchsorted(keys, places, side="left")]
+        stops = before[np.searchsorted(keys, places, side="right")]
+        share_rows = max(1, self._share_bytes * int(before[-1]) // max(1, self._n_bytes))
+        first = 0
+        while first < len(places):
+            last = max(first + 1, int(np.searchsorted(stops, starts[first] + share_rows, side="right")))
+            yield first, last, bool(stops[last - 1] - starts[first] > share_rows)
+            first = last
+
+    def _sizes(self) -> tuple[np.ndarray, np.ndarray]:
+        """Keys of all groups, ascending, and their numbers of rows."""
         self._flush()
-        key = int(_keys(*np.array(group, dtype=np.int64)))
+        nothing = np.zeros(0, dtype=np.int64)
+        all_keys = np.concatenate([nothing, *(run.keys for run in self._runs)])
+        counts = np.concatenate([nothing, *(np.diff(run.starts) for run in self._runs)])
+        keys, place = np.unique(all_keys, return_inverse=True)
+        n_rows = np.zeros(len(keys), dtype=np.int64)
+        np.add.at(n_rows, place, counts)
+        return keys, n_rows
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        keys = np.concatenate([keys for keys, _ in self._pending])
+        rows = _joined([rows for _, rows in self._pending], self._schema)
+        self._pending, self._pending_bytes = [], 0
+        keys, rows = self._sorted(keys, rows)
+        changes = np.flatnonzero(np.append(True, keys[1:] != keys[:-1]))
+        path = self._directory / f"run-{len(self._runs):06d}.arrow"
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
+            for start in range(0, len(keys), PIECE_ROWS):
+                writer.write_batch(rows.slice(start, PIECE_ROWS))
+        self._runs.append(_Run(path, keys[changes], np.append(changes, len(keys))))
+        self._n_bytes += rows.nbytes
+
+    def _sorted(self, keys: np.ndarray, rows: pa.RecordBatch) -> tuple[np.ndarray, pa.RecordBatch]:
+        """Sort rows by group, and in a group by what it is sorted by."""
+        if self._order_by is None:
+            order = stable_order(keys)
+        else:
+            order = stable_order(rows.column(self._order_by).to_numpy())
+            order = order[stable_order(keys[order])]
+        return keys[order], rows.take(pa.array(order))
+
+    def _share(self, places: np.ndarray) -> tuple[pa.RecordBatch, list[int], list[int]]:
+        """Rows of groups that fit into memory, sorted; and where each group
+        begins and ends in them.
+        """
+        keys = [np.zeros(0, dtype=np.int64)]
+        pieces: list[pa.RecordBatch] = []
+        for number, run in enumerate(self._runs):
+            begin = int(np.searchsorted(run.keys, places[0], side="left"))
+            end = int(np.searchsorted(run.keys, places[-1], side="right"))
+            if begin < end:
+                starts = run.starts[begin : end + 1]
+                keys.append(np.repeat(run.keys[begin:end], np.diff(starts)))
+                pieces += self._read_rows(number, int(starts[0]), int(starts[-1]))
+        sorted_keys, rows = self._sorted(np.concatenate(keys), _joined(pieces, self._schema))
+        return (
+            rows,
+            np.searchsorted(sorted_keys, places, side="left").tolist(),
+            np.searchsorted(sorted_keys, places, side="right").tolist(),
+        )
+
+    def _stream(self, key: int) -> Iterator[pa.RecordBatch]:
+        """Rows of one group that is too large for that."""
         parts = []
         for number, run in enumerate(self._runs):
             place = int(np.searchsorted(run.keys, key))
@@ -115,32 +241,6 @@ class Spool:
                 yield from part
         else:
             yield from merged(parts, self._order_by)
-
-    def close(self) -> None:
-        """Delete the temporary files."""
-        self._open_run.cache_clear()
-        self._batch.cache_clear()
-        for run in self._runs:
-            run.path.unlink(missing_ok=True)
-
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        keys = np.concatenate([_keys(first, second) for first, second, _ in self._pending])
-        table = pa.Table.from_batches([rows for _, _, rows in self._pending], schema=self._schema)
-        self._pending, self._pending_bytes = [], 0
-        # Both sorts are stable: rows of a group stay in order.
-        if self._order_by is None:
-            order = np.argsort(keys, kind="stable")
-        else:
-            order = np.lexsort((table.column(self._order_by).to_numpy(), keys))
-        distinct, starts = np.unique(keys[order], return_index=True)
-        batch = table.take(pa.array(order)).combine_chunks().to_batches()[0]
-        path = self._directory / f"run-{len(self._runs):06d}.arrow"
-        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, self._schema) as writer:
-            for start in range(0, len(order), PIECE_ROWS):
-                writer.write_batch(batch.slice(start, PIECE_ROWS))
-        self._runs.append(_Run(path, distinct, np.append(starts, len(order))))
 
     def _read_rows(self, run: int, start: int, stop: int) -> Iterator[pa.RecordBatch]:
         while start < stop:
@@ -155,7 +255,8 @@ class Spool:
     def _open_run(self, run: int) -> pa.ipc.RecordBatchFileReader:
         return pa.ipc.open_file(pa.OSFile(str(self._runs[run].path), "rb"))
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019
+    # One share ends in the pieces that the next one begins in.
+    @functools.lru_cache(maxsize=128)  # noqa: B019
     def _batch(self, run: int, piece: int) -> pa.RecordBatch:
         return self._open_run(run).get_batch(piece)
 
@@ -178,45 +279,16 @@ def _keys(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Both numbers of groups in one that sorts as they do; the second number
     may be -1.
     """
-    return (np.asarray(first, dtype=np.int64) << 32) + np.asarray(second, dtype=np.int64) + 1
+    keys: np.ndarray = (np.asarray(first, dtype=np.int64) << 32) + np.asarray(second, dtype=np.int64) + 1
+    return keys
 
 
-def merged(streams: Sequence[Iterator[pa.RecordBatch]], column: str) -> Iterator[pa.RecordBatch]:
-    """Merge streams of rows that are sorted.
+def _keys_of(groups: Sequence[Group]) -> np.ndarray:
+    return _keys(*np.array(groups, dtype=np.int64).reshape(-1, 2).T)
 
-    Parameters
-    ----------
-    streams
-        Rows of one schema, each stream sorted by the column.
-    column
-        Column of whole numbers without nulls.
 
-    Yields
-    ------
-    rows
-        All rows, sorted by the column.  A batch of each stream is held.
+def _joined(batches: Sequence[pa.RecordBatch], schema: pa.Schema) -> pa.RecordBatch:
+    """One batch of several, contiguous: taking rows out of many chunks is
+    slow.
     """
-    heads: list[tuple[pa.RecordBatch, Iterator[pa.RecordBatch]]] = []
-    for stream in streams:
-        if (first := _next(stream)) is not None:
-            heads.append((first, stream))
-    while len(heads) > 1:
-        # Up to here all that is to come has been seen.
-        end = min(batch.column(column)[-1].as_py() for batch, _ in heads)
-        ready, left = [], []
-        for batch, stream in heads:
-            n = int(np.searchsorted(batch.column(column).to_numpy(), end, side="right"))
-            ready.append(batch.slice(0, n))
-            rest = batch.slice(n) if n < batch.num_rows else _next(stream)
-            if rest is not None:
-                left.append((rest, stream))
-        heads = left
-        rows = pa.Table.from_batches(ready).combine_chunks()
-        yield rows.sort_by(column).combine_chunks().to_batches()[0]
-    for batch, stream in heads:
-        yield batch
-        yield from stream
-
-
-def _next(stream: Iterator[pa.RecordBatch]) -> pa.RecordBatch | None:
-    return next((batch for batch in stream if batch.num_rows), None)
+    return pa.concat_batches(batches) if batches else pa.RecordBatch.from_pylist([], schema)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from .campaign import TractPlan
@@ -67,15 +67,20 @@ class TargetTableWriter:
         pending: list[pa.RecordBatch] = []
         n_pending = n_rows = 0
         for batch in rows:
-            # Rows of a patch may come in many small pieces; a row group each
-            # would be slow to write and to read.
+            # Rows of a patch come in pieces of any size, of which nothing is
+            # to be seen in the file.
             pending.append(batch)
             n_pending += batch.num_rows
             n_rows += batch.num_rows
             if n_pending >= ROW_GROUP_ROWS:
-                self._write_rows(pending)
-                pending, n_pending = [], 0
-        self._write_rows(pending)
+                whole = pa.concat_batches(pending)
+                start = 0
+                while n_pending - start >= ROW_GROUP_ROWS:
+                    self._write_row_group(whole.slice(start, ROW_GROUP_ROWS))
+                    start += ROW_GROUP_ROWS
+                pending, n_pending = [whole.slice(start)], n_pending - start
+        if n_pending:
+            self._write_row_group(pa.concat_batches(pending))
         self._patches += n_rows > 0
         return n_rows
 
@@ -90,24 +95,22 @@ class TargetTableWriter:
         self._finish_tract()
         return tuple(self._tracts)
 
-    def _write_rows(self, batches: list[pa.RecordBatch]) -> None:
-        """Write row groups of one patch."""
-        if not batches:
-            return
-        table = pa.Table.from_batches(batches)
+    def _write_row_group(self, rows: pa.RecordBatch) -> None:
+        """Write rows of one patch."""
         if self._writer is None:
             self._writer = pq.ParquetWriter(
                 self._directory / self._name(self._tract),
-                table.schema,
+                rows.schema,
                 # Row groups can be small and many: what is quick to begin.
                 compression="lz4",
                 use_dictionary=False,
             )
-        for value in pc.value_counts(table.column("size_pixels")):
-            self._sizes[value["values"].as_py()] += value["counts"].as_py()
-        if "fallback" in table.schema.names:
-            self._fallback += pc.sum(table.column("fallback")).as_py() or 0
-        self._writer.write_table(table, row_group_size=ROW_GROUP_ROWS)
+        counts = np.bincount(rows.column("size_pixels").to_numpy())
+        sizes = np.flatnonzero(counts)
+        self._sizes.update(dict(zip(sizes.tolist(), counts[sizes].tolist(), strict=True)))
+        if "fallback" in rows.schema.names:
+            self._fallback += rows.column("fallback").true_count
+        self._writer.write_batch(rows)
 
     @staticmethod
     def _name(tract: int) -> str:
@@ -199,15 +202,43 @@ class TargetFile:
         """
         return len(self._groups.get(patch, ()))
 
+    @property
+    def patches(self) -> list[int]:
+        """Patches that have targets, ascending."""
+        return list(self._groups)
+
+    def limits(self, patch: int, column: str) -> tuple[float, float] | None:
+        """Smallest and largest value of a column, without reading any.
+
+        Parameters
+        ----------
+        patch
+            Patch identifier.
+        column
+            Name of a column of numbers.
+
+        Returns
+        -------
+        limits
+            Of the targets of the patch, but for NaN; `None` where that is
+            not on record, as where all are NaN.
+        """
+        index = self.schema.get_field_index(column)
+        groups = self._groups[patch]
+        found = [self._file.metadata.row_group(group).column(index).statistics for group in groups]
+        if not all(each is not None and each.has_min_max for each in found):
+            return None
+        return min(each.min for each in found), max(each.max for each in found)
+
     def read(
-        self, patch: int | None = None, *, columns: Sequence[str] | None = None
+        self, patch: int | Collection[int] | None = None, *, columns: Sequence[str] | None = None
     ) -> Iterator[pa.RecordBatch]:
         """Read targets.
 
         Parameters
         ----------
         patch
-            Patch whose targets are wanted; all if `None`.
+            Patch or patches whose targets are wanted; all if `None`.
         columns
             Columns that are wanted; all if `None`.
 
@@ -218,7 +249,8 @@ class TargetFile:
             `ROW_GROUP_ROWS` at a time.
         """
         wanted = None if columns is None else list(columns)
-        groups = range(self._file.num_row_groups) if patch is None else self._groups.get(patch, ())
+        patches = self._groups if patch is None else [patch] if isinstance(patch, int) else patch
+        groups = sorted(group for each in patches for group in self._groups.get(each, ()))
         for some, n_rows in self._together(groups):
             table = self._file.read_row_groups(some, columns=wanted, use_threads=False).combine_chunks()
             batch = table.to_batches()[0]

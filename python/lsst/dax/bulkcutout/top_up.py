@@ -16,6 +16,7 @@ from .callback.secret_file import check_secret_file
 from .campaign import Campaign, write_atomically
 from .campaign_butler import open_source
 from .cutout_formatter import define_storage_class
+from .discovery.source_images import SourceImages
 from .errors import UserError
 from .planning import plan_campaign
 from .quantum_outputs import keep_registered, read_outputs
@@ -71,7 +72,7 @@ def top_up(
     campaign.plan.unlink(missing_ok=True)
     define_storage_class()
     with open_source(request.butler) as butler:
-        plan, coverage = plan_campaign(campaign, request, butler)
+        plan, coverage = plan_campaign(campaign, request, SourceImages(butler, request))
         registered = RegisteredOutputs(butler, campaign, plan, request)
         kept = []
         for patch in coverage:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ("TangentTerms", "TangentWcs", "Wcs", "tangent_plane_to_sky")
+__all__ = ("TangentTerms", "TangentWcs", "Wcs", "sky_to_tangent_plane", "tangent_plane_to_sky")
 
 
 class TangentTerms(NamedTuple):
@@ -155,15 +155,21 @@ class TangentWcs:
             are 90 degrees or more from the tangent point.
         """
         ra0, dec0 = np.radians(self.crval)
-        d_ra = np.radians(np.asarray(ra, dtype=np.float64)) - ra0
-        dec_rad = np.radians(np.asarray(dec, dtype=np.float64))
-        sin_dec, cos_dec = np.sin(dec_rad), np.cos(dec_rad)
-        cos_d_ra = np.cos(d_ra)
-        depth = math.sin(dec0) * sin_dec + math.cos(dec0) * cos_dec * cos_d_ra
-        with np.errstate(divide="ignore", invalid="ignore"):
-            depth = np.where(depth > 0, depth, np.nan)
-            xi = np.degrees(cos_dec * np.sin(d_ra) / depth)
-            eta = np.degrees((math.cos(dec0) * sin_dec - math.sin(dec0) * cos_dec * cos_d_ra) / depth)
+        return self.plane_to_pixel(*sky_to_tangent_plane(ra, dec, ra0, math.sin(dec0), math.cos(dec0)))
+
+    def plane_to_pixel(self, xi: np.ndarray, eta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixel positions of points on the tangent plane.
+
+        Parameters
+        ----------
+        xi, eta
+            To the east and to the north of the tangent point, degrees.
+
+        Returns
+        -------
+        x, y
+            Zero-based pixels, of the same shape.
+        """
         (a, b), (c, d) = self.cd
         determinant = a * d - b * c
         x = (d * xi - b * eta) / determinant + self.crpix[0]
@@ -188,6 +194,36 @@ class TangentWcs:
         (a, b), (c, d) = self.cd
         xi, eta = np.radians(a * dx + b * dy), np.radians(c * dx + d * dy)
         return tangent_plane_to_sky(xi, eta, *self.crval)
+
+
+def sky_to_tangent_plane(
+    ra: Any, dec: Any, ra0_rad: Any, sin_dec0: Any, cos_dec0: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points on planes that touch the sky of points on the sky.
+
+    Parameters
+    ----------
+    ra, dec
+        Degrees, of any one shape.
+    ra0_rad, sin_dec0, cos_dec0
+        Where the planes touch the sky, of a shape that broadcasts.
+
+    Returns
+    -------
+    xi, eta
+        Places on the planes, to the east and to the north, degrees; NaN for
+        points that are 90 degrees or more from there.
+    """
+    d_ra = np.radians(np.asarray(ra, dtype=np.float64)) - ra0_rad
+    dec_rad = np.radians(np.asarray(dec, dtype=np.float64))
+    sin_dec, cos_dec = np.sin(dec_rad), np.cos(dec_rad)
+    cos_d_ra = np.cos(d_ra)
+    depth = sin_dec0 * sin_dec + cos_dec0 * cos_dec * cos_d_ra
+    with np.errstate(divide="ignore", invalid="ignore"):
+        depth = np.where(depth > 0, depth, np.nan)
+        xi = np.degrees(cos_dec * np.sin(d_ra) / depth)
+        eta = np.degrees((cos_dec0 * sin_dec - sin_dec0 * cos_dec * cos_d_ra) / depth)
+    return xi, eta
 
 
 def tangent_plane_to_sky(xi: Any, eta: Any, ra0: Any, dec0: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -37,6 +37,9 @@ OBJECT_TABLES = "object"
 BATCH_ROWS = 200_000
 """Rows that are looked at together."""
 
+PASS_ROWS = 65_536
+"""Rows that are checked together: what is in between stays in the cache."""
+
 
 def open_catalog(
     spec: CatalogSpec,
@@ -205,7 +208,7 @@ class Catalog:
         """What the user should know; complete when all rows were read."""
         return [*self._warnings, *self._file.warnings, *self._warnings_of_pass]
 
-    def batches(self, batch_rows: int = 200_000) -> Iterator[pa.RecordBatch]:
+    def batches(self, batch_rows: int = PASS_ROWS) -> Iterator[pa.RecordBatch]:
         """Read all rows from the first on.
 
         Parameters

@@ -17,14 +17,13 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from lsst.daf.butler import Butler
-
 from .. import tables
 from ..campaign import Campaign, TractPlan
 from ..catalog import Catalog
 from ..request import CutoutRequest
+from ..row_order import merged
 from ..skymap.locate import Location, Locator
-from ..spool import Spool, merged
+from ..spool import Spool
 from ..target_table import TargetTableWriter
 from .fallback import GIVEN, NO_IMAGE_IN_TRACT, find_fallbacks
 from .refused_rows import RefusedRows
@@ -63,7 +62,7 @@ class Discovery:
 def discover(
     request: CutoutRequest,
     catalog: Catalog,
-    butler: Butler,
+    images: SourceImages,
     campaign: Campaign,
     *,
     progress: Callable[[int], None] = lambda rows: None,
@@ -76,8 +75,8 @@ def discover(
         What the user asked for.
     catalog
         The user's rows.
-    butler
-        The source repository, read only.
+    images
+        The images of the source repository.
     campaign
         Where to write the target table and the refused rows.
     progress
@@ -93,7 +92,6 @@ def discover(
     UserError
         Raised if the repository does not have what the request names.
     """
-    images = SourceImages(butler, request)
     locator, skymap = images.locator()
     spool = Spool(campaign.scratch / "targets", _with_given(located_schema(catalog.schema)))
     moved = Spool(campaign.scratch / "moved", located_schema(catalog.schema), order_by="row")
@@ -108,9 +106,10 @@ def discover(
         found |= find_fallbacks(strays, spool, locator, images, moved, refused)
         writer = TargetTableWriter(campaign.targets)
         sizes = TractSizes(catalog.sizes, TractGeometry(images), refused)
-        for place in sorted(found):
-            own = (rows.drop_columns([GIVEN]) for rows in spool.read(place))
-            rows = sizes.settle(place[0], merged([own, moved.read(place)], "row"))
+        places = sorted(found)
+        for (place, own), (_, others) in zip(spool.read(places), moved.read(places), strict=True):
+            own = (rows.drop_columns([GIVEN]) for rows in own)
+            rows = sizes.settle(place[0], merged([own, others], "row"))
             if not writer.write(*place, rows):
                 del found[place]
         written = writer.close()
@@ -171,13 +170,16 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
     given_tract = batch.column("tract").fill_null(-1).to_numpy().astype(np.int64)
     given_patch = batch.column("patch").fill_null(-1).to_numpy().astype(np.int64)
     given = (given_tract >= 0) & (given_patch >= 0)
-    place = Location(*(np.full(len(ra), filler) for filler in (-1, -1, np.nan, np.nan)))
-    for members, located in (
-        (given, locator.check(given_tract[given], given_patch[given], ra[given], dec[given])),
-        (~given, locator.locate(ra[~given], dec[~given])),
-    ):
-        for name in ("tract", "patch", "x", "y"):
-            getattr(place, name)[members] = getattr(located, name)
+    if given.any():
+        place = Location(*(np.full(len(ra), filler) for filler in (-1, -1, np.nan, np.nan)))
+        for members, located in (
+            (given, locator.check(given_tract[given], given_patch[given], ra[given], dec[given])),
+            (~given, locator.locate(ra[~given], dec[~given])),
+        ):
+            for name in ("tract", "patch", "x", "y"):
+                getattr(place, name)[members] = getattr(located, name)
+    else:
+        place = locator.locate(ra, dec)
     on_map = place.patch >= 0
     nowhere = place.tract < 0
     # Another tract's images may reach over one that has none.
@@ -201,6 +203,9 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
     ):
         if members.any():
             refused.add_with(batch.filter(pa.array(members)), status, reason)
+    kept = on_map | reached
+    if not kept.any():
+        return
     columns = {name: pa.array(getattr(place, name)) for name in ("tract", "patch", "x", "y")}
     columns |= {"fallback": pa.array(np.zeros(len(ra), dtype=bool)), GIVEN: pa.array(given)}
     schema = _with_given(located_schema(batch.schema))
@@ -209,10 +214,10 @@ def _locate_batch(batch: pa.RecordBatch, locator: Locator, spool: Spool, refused
         for field in schema
     ]
     rows = pa.RecordBatch.from_arrays(arrays, schema=schema)
-    kept = on_map | reached
-    if not kept.all():
-        rows = rows.filter(pa.array(kept))
-    spool.add(place.tract[kept], place.patch[kept], rows)
+    if kept.all():
+        spool.add(place.tract, place.patch, rows)
+    else:
+        spool.add(place.tract[kept], place.patch[kept], rows.filter(pa.array(kept)))
 
 
 def _band_axis(request: CutoutRequest, present: set[str]) -> tuple[str, ...]:

@@ -73,20 +73,17 @@ def find_fallbacks(
         return {}
     started = time.monotonic()
     places: set[Place] = set()
-    for stray in strays:
-        for batch in rows.read(stray):
-            covering = _covering(locator, _follow_rule(batch))
-            pairs = np.unique(np.stack([covering.tract, covering.patch], axis=1), axis=0)
-            places.update((tract, patch) for tract, patch in pairs.tolist())
+    for batch in rows.read_together(strays):
+        covering = _covering(locator, _follow_rule(batch))
+        keys = np.unique((covering.tract << 32) | covering.patch)
+        places.update(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True))
     found = images.found(places)
-    used: set[Place] = set()
     n_moved = 0
-    for stray in strays:
-        for batch in rows.read(stray):
-            for part, tract, patch in _move(stray, batch, found, locator, images.description, refused):
-                moved.add(tract, patch, part)
-                used.update(zip(tract.tolist(), patch.tolist(), strict=True))
-                n_moved += part.num_rows
+    for batch in rows.read_together(strays):
+        for part, tract, patch in _move(batch, found, locator, images.description, refused):
+            moved.add(tract, patch, part)
+            n_moved += part.num_rows
+    used = moved.groups()
     _LOG.info(
         "%d targets of %d patches without images are cut from %d other patches; found in %.1f s.",
         n_moved,
@@ -94,11 +91,10 @@ def find_fallbacks(
         len(used),
         time.monotonic() - started,
     )
-    return {place: found[place] for place in sorted(used)}
+    return {place: found[place] for place in used}
 
 
 def _move(
-    stray: Place,
     batch: pa.RecordBatch,
     found: dict[Place, dict[str, DatasetRef]],
     locator: Locator,
@@ -106,23 +102,23 @@ def _move(
     refused: RefusedRows,
 ) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
     """Rows that get another patch, with their tracts and patches."""
-    tract, patch = stray
-    no_image = f"Patch {patch} of tract {tract} has no {description}"
     by_rule = _follow_rule(batch)
     if by_rule.num_rows < batch.num_rows:
-        refused.add_with(batch.filter(batch.column(GIVEN)), tables.NO_DATASET, f"{no_image}.")
+        given = batch.filter(batch.column(GIVEN))
+        refused.add_with(given, tables.NO_DATASET, _no_image(given, f"{description}."))
     covering = _covering(locator, by_rule)
     best = _deepest(covering, found)
     member = covering.member[best]
     left = np.ones(by_rule.num_rows, dtype=bool)
     left[member] = False
-    if left.any():
-        rows = by_rule.filter(pa.array(left))
-        if patch < 0:
-            refused.add_with(_without_place(rows), tables.OUTSIDE_FOOTPRINT, NO_IMAGE_IN_TRACT)
-        else:
-            reason = f"{no_image}, nor has another patch that covers the position."
-            refused.add_with(rows, tables.NO_DATASET, reason)
+    in_tract = by_rule.column("patch").to_numpy() >= 0
+    if (lost := left & ~in_tract).any():
+        rows = _without_place(by_rule.filter(pa.array(lost)))
+        refused.add_with(rows, tables.OUTSIDE_FOOTPRINT, NO_IMAGE_IN_TRACT)
+    if (lost := left & in_tract).any():
+        rows = by_rule.filter(pa.array(lost))
+        lacks = f"{description}, nor has another patch that covers the position."
+        refused.add_with(rows, tables.NO_DATASET, _no_image(rows, lacks))
     if len(member):
         chosen = by_rule.take(pa.array(member)).drop_columns([GIVEN])
         values = {name: getattr(covering, name)[best] for name in ("tract", "patch", "x", "y")}
@@ -135,6 +131,14 @@ def _move(
         ]
         moved = pa.RecordBatch.from_arrays(arrays, schema=chosen.schema)
         yield moved, values["tract"], values["patch"]
+
+
+def _no_image(rows: pa.RecordBatch, lacks: str) -> pa.Array:
+    """A sentence for each row, which says what its patch lacks."""
+    keys = (rows.column("tract").to_numpy().astype(np.int64) << 32) | rows.column("patch").to_numpy()
+    distinct, place = np.unique(keys, return_inverse=True)
+    sentences = [f"Patch {key & 0xFFFFFFFF} of tract {key >> 32} has no {lacks}" for key in distinct.tolist()]
+    return pa.array(sentences, pa.string()).take(pa.array(place))
 
 
 def _follow_rule(batch: pa.RecordBatch) -> pa.RecordBatch:

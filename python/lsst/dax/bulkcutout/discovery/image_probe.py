@@ -17,14 +17,13 @@ import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-from lsst.daf.butler import Butler, DatasetRef
+from lsst.daf.butler import DatasetRef
 
 from ..errors import CorruptInputError, UserError
 from ..extract.background_swap import BackgroundSwap
 from ..planes import BACKGROUND_STORED, EXTRA_PLANES
-from ..readers import open_image
 from ..request import CutoutRequest
-from .source_images import Coverage
+from .source_images import Coverage, SourceImages
 
 __all__ = ("Probe", "probe_images")
 
@@ -46,13 +45,13 @@ class Probe:
     """What the user should know of it."""
 
 
-def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Coverage]) -> Probe:
+def probe_images(images: SourceImages, request: CutoutRequest, coverage: Sequence[Coverage]) -> Probe:
     """Look into one image of each band, if the request gives a reason.
 
     Parameters
     ----------
-    butler
-        The source repository, read only.
+    images
+        The images of the source repository.
     request
         What the user asked for.
     coverage
@@ -79,9 +78,8 @@ def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Cove
     counts: dict[str, Counter[str]] = {}
     for band in sorted({band for patch in coverage for band in patch.datasets}):
         for ref in itertools.islice(_images(coverage, band), MOST_TRIES):
-            uri = butler.getURI(ref)
             try:
-                with uri.as_local() as local, open_image(local.ospath) as image:
+                with images.open(ref) as image:
                     BackgroundSwap(image, request.background)
                     counts[band] = Counter(name.partition("/")[0] for name in image.extra_planes)
                     counts[band]["variance"] = "variance" in image.planes
@@ -89,7 +87,7 @@ def probe_images(butler: Butler, request: CutoutRequest, coverage: Sequence[Cove
             except (CorruptInputError, OSError) as error:
                 _LOG.warning("Band %s: an image cannot be looked into: %s", band, error)
             except UserError as error:
-                raise UserError(f"Band {band}, image {uri}: {error}") from error
+                raise UserError(f"Band {band}, image {images.uri(ref)}: {error}") from error
     warnings = []
     for kind in wanted:
         without = [band for band, found in counts.items() if not found[kind]]

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections import defaultdict
@@ -16,7 +17,7 @@ import numpy as np
 
 from ..boxes import Box, first_pixel
 from ..errors import TransientError
-from ..target_table import read_targets
+from ..target_table import TargetFile
 from .tract_geometry import TractGeometry
 
 if TYPE_CHECKING:
@@ -58,14 +59,16 @@ def find_neighbors(
             # What has no image to read has no cutouts to complete either.
             _LOG.warning("Cutouts of tract %d end at the edges of their images: %s", tract.tract, error)
             continue
-        for targets in read_targets(campaign.targets / tract.path, columns=_COLUMNS):
-            patch = targets.column("patch")[0].as_py()
-            x, y = targets.column("x").to_numpy(), targets.column("y").to_numpy()
-            if np.isnan(x).any():
-                ra, dec = targets.column("ra").to_numpy(), targets.column("dec").to_numpy()
-                x, y = geometry.pixels(tract.tract, ra, dec)
-            sizes = targets.column("size_pixels").to_numpy()
-            reached[tract.tract, patch] |= reached_patches(patch, x, y, sizes, boxes)
+        with contextlib.closing(TargetFile(campaign.targets / tract.path)) as file:
+            leaving = [patch for patch in file.patches if _may_leave(file, patch, boxes.get(patch))]
+            for targets in file.read(leaving, columns=_COLUMNS):
+                patch = targets.column("patch")[0].as_py()
+                x, y = targets.column("x").to_numpy(), targets.column("y").to_numpy()
+                if np.isnan(x).any():
+                    ra, dec = targets.column("ra").to_numpy(), targets.column("dec").to_numpy()
+                    x, y = geometry.pixels(tract.tract, ra, dec)
+                sizes = targets.column("size_pixels").to_numpy()
+                reached[tract.tract, patch] |= reached_patches(patch, x, y, sizes, boxes)
     wanted = {(tract, other) for (tract, _), others in reached.items() for other in others}
     datasets = images.found(wanted)
     return [
@@ -80,6 +83,26 @@ def find_neighbors(
         )
         for patch in coverage
     ]
+
+
+def _may_leave(file: TargetFile, patch: int, home: Box | None) -> bool:
+    """Tell by the extremes of targets whether a cutout may leave its image:
+    in most patches none does, and no row need be read.
+    """
+    if home is None:
+        return False
+    limits = [file.limits(patch, name) for name in ("y", "x", "size_pixels")]
+    if None in limits:
+        # One rule gives pixels to all targets of a campaign, or to none.
+        return True
+    (y_low, y_high), (x_low, x_high), (_, size) = (pair for pair in limits if pair is not None)
+    reach = size / 2 + 1
+    return (
+        y_low - reach < home.y0
+        or y_high + reach > home.y1
+        or x_low - reach < home.x0
+        or x_high + reach > home.x1
+    )
 
 
 def reached_patches(

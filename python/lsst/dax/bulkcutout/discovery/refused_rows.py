@@ -15,6 +15,8 @@ from ..campaign import Campaign
 
 __all__ = ("RefusedRows",)
 
+_WORDS = ("status", "reason")
+
 
 class RefusedRows:
     """Rows that no quantum will see, written as they are met.
@@ -29,7 +31,13 @@ class RefusedRows:
 
     def __init__(self, campaign: Campaign, schema: pa.Schema) -> None:
         self._schema = schema
-        self._writer = pq.ParquetWriter(campaign.refused, schema, compression="zstd")
+        self._writer = pq.ParquetWriter(
+            campaign.refused,
+            schema,
+            # Numbers neither repeat nor shrink; sentences do both.
+            compression={name: "zstd" if name in _WORDS else "lz4" for name in schema.names},
+            use_dictionary=list(_WORDS),
+        )
         self._counts: Counter[str] = Counter()
 
     def add(self, rows: pa.RecordBatch) -> None:
@@ -40,13 +48,12 @@ class RefusedRows:
         rows
             Rows of the catalog's schema.
         """
-        if rows.num_rows:
-            for each in rows.column("status").value_counts():
-                self._counts[each["values"].as_py()] += each["counts"].as_py()
-            self._writer.write_batch(rows)
+        for each in rows.column("status").value_counts():
+            self._counts[each["values"].as_py()] += each["counts"].as_py()
+        self._writer.write_batch(rows)
 
-    def add_with(self, rows: pa.RecordBatch, status: str, reason: str) -> None:
-        """Take rows that share a status and a reason.
+    def add_with(self, rows: pa.RecordBatch, status: str, reason: str | pa.Array) -> None:
+        """Take rows that share a status.
 
         Parameters
         ----------
@@ -56,19 +63,15 @@ class RefusedRows:
         status
             A key of `tables.STATUS`.
         reason
-            A sentence.
+            A sentence, or one for each row.
         """
-        n = rows.num_rows
-        columns = {
-            "status": pa.array([status] * n, self._schema.field("status").type),
-            "reason": pa.array([reason] * n, self._schema.field("reason").type),
+        words = {
+            "status": pa.repeat(status, rows.num_rows),
+            "reason": pa.repeat(reason, rows.num_rows) if isinstance(reason, str) else reason,
         }
-        arrays = [columns.get(field.name, None) for field in self._schema]
-        arrays = [
-            rows.column(field.name) if array is None else array
-            for field, array in zip(self._schema, arrays, strict=True)
-        ]
-        self.add(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
+        arrays = [words[name] if name in words else rows.column(name) for name in self._schema.names]
+        self._counts[status] += rows.num_rows
+        self._writer.write_batch(pa.RecordBatch.from_arrays(arrays, schema=self._schema))
 
     def close(self) -> dict[str, int]:
         """Finish the file.

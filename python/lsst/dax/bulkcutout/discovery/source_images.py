@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from lsst.daf.butler import Butler, DatasetRef, MissingDatasetTypeError
+from lsst.resources import ResourcePath
 
 from ..catalog import ObjectTables
 from ..errors import UserError
 from ..readers import Companions, ImageReader, open_image
 from ..request import CutoutRequest
-from ..skymap.locate import Locator, RingsLocator, agrees_with_records
+from ..skymap.locate import Locator
 from ..skymap.region_locator import RegionLocator
 from ..skymap.rings import KNOWN_SKYMAPS, RingsSkyMap
+from ..skymap.rings_locator import RingsLocator, agrees_with_records
 from ..target_table import target_patches
 from .requested_names import check_names, find_skymap
 
@@ -35,6 +37,14 @@ _LOG = logging.getLogger(__name__)
 
 TRACTS_PER_QUERY = 50
 FILES_PER_QUERY = 20_000
+
+MOST_HELD = 200_000
+"""Datasets that are kept in memory for the next who asks for their tracts;
+400 bytes each."""
+
+
+type Found = dict[tuple[int, int], dict[str, DatasetRef]]
+"""Datasets by tract and patch, then by band."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +95,9 @@ class SourceImages:
         self._request = request
         check_names(butler, request)
         self._skymap = find_skymap(butler, request)
+        self._rings: tuple[RingsSkyMap | None] | None = None
+        self._held: dict[int, Found] = {}
+        self._n_held = 0
 
     @property
     def description(self) -> str:
@@ -135,9 +148,12 @@ class SourceImages:
         rings
             The formula; `None` if there is none that is known.
         """
-        regions = self.regions([tract])
-        candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
-        return next((known for known in candidates if agrees_with_records(known, regions)), None)
+        # All tracts of a map follow its formula, or none.
+        if self._rings is None:
+            regions = self.regions([tract])
+            candidates = sorted(KNOWN_SKYMAPS.values(), key=lambda known: known.name != self._skymap)
+            self._rings = (next((m for m in candidates if agrees_with_records(m, regions)), None),)
+        return self._rings[0]
 
     def patch_regions(self, tract: int) -> dict[int, Any]:
         """Look up the patches of a tract.
@@ -214,8 +230,26 @@ class SourceImages:
             completed.append(dataclasses.replace(patch, companions=companions))
         return completed
 
-    def datasets(self, tracts: Sequence[int]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+    def uri(self, ref: DatasetRef) -> ResourcePath:
+        """Where an image is.
+
+        Parameters
+        ----------
+        ref
+            Its dataset.
+
+        Returns
+        -------
+        uri
+            The file.
+        """
+        return self._butler.getURI(ref)
+
+    def datasets(self, tracts: Sequence[int]) -> Found:
         """Find the images of some tracts.
+
+        The registry is asked for a tract once, as long as no more than
+        `MOST_HELD` datasets are found.
 
         Parameters
         ----------
@@ -227,10 +261,18 @@ class SourceImages:
         datasets
             By tract and patch, then by band.
         """
-        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
-        for place, band, ref in self._refs(self._request.dataset_type, tracts):
-            found.setdefault(place, {})[band] = ref
-        return found
+        new: dict[int, Found] = {tract: {} for tract in tracts if tract not in self._held}
+        if new:
+            for place, band, ref in self._refs(self._request.dataset_type, list(new)):
+                new[place[0]].setdefault(place, {})[band] = ref
+        known = self._held | new
+        n_new = sum(len(refs) for images in new.values() for refs in images.values())
+        if self._n_held + n_new > MOST_HELD:
+            self._held, self._n_held = {}, 0
+        if n_new <= MOST_HELD:
+            self._held |= new
+            self._n_held += n_new
+        return {place: refs for tract in tracts for place, refs in known[tract].items()}
 
     def object_tables(self, name: str) -> ObjectTables | None:
         """Find tables that have positions by identifier.
@@ -278,7 +320,7 @@ class SourceImages:
         places = [place for path in target_files for place in target_patches(path)]
         return [Coverage(*place, datasets) for place, datasets in sorted(self.found(places).items())]
 
-    def found(self, places: Collection[tuple[int, int]]) -> dict[tuple[int, int], dict[str, DatasetRef]]:
+    def found(self, places: Collection[tuple[int, int]]) -> Found:
         """Find the images of some patches.
 
         Parameters
@@ -292,7 +334,7 @@ class SourceImages:
             By band, for each of the patches that has any.
         """
         wanted = frozenset(places)
-        found: dict[tuple[int, int], dict[str, DatasetRef]] = {}
+        found: Found = {}
         for tracts in chunks_of_tracts(sorted({tract for tract, patch in wanted if patch >= 0})):
             found |= {place: refs for place, refs in self.datasets(tracts).items() if place in wanted}
         return found
@@ -338,7 +380,6 @@ class SourceImages:
             name,
             collections=self._request.collections,
             where=f"{self._where()} AND tract IN ({', '.join(map(str, tracts))})",
-            with_dimension_records=True,
             limit=None,
             explain=False,
         ):

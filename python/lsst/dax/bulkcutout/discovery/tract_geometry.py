@@ -50,7 +50,6 @@ class TractGeometry:
 
     def __init__(self, images: SourceImages) -> None:
         self._images = images
-        self._formula: tuple[RingsSkyMap | None] | None = None
         self._known: dict[int, _Tract] = {}
 
     def pixel_scale_arcsec(self, tract: int) -> float | None:
@@ -72,7 +71,7 @@ class TractGeometry:
         TransientError
             Raised if images cannot be read for now.
         """
-        if (rings := self._rings(tract)) is not None:
+        if (rings := self._images.rings_map(tract)) is not None:
             return rings.pixel_scale_arcsec
         wcs = self._tract(tract).wcs
         return None if wcs is None else float(wcs.pixel_scale_arcsec)
@@ -92,7 +91,7 @@ class TractGeometry:
         x, y
             Zero-based tract pixels; NaN where no image tells.
         """
-        rings = self._rings(tract)
+        rings = self._images.rings_map(tract)
         wcs: Wcs | None = self._tract(tract).wcs if rings is None else rings.wcs(tract)
         if wcs is None:
             return np.full(len(ra), np.nan), np.full(len(ra), np.nan)
@@ -113,15 +112,9 @@ class TractGeometry:
             Tract pixels of the image of each patch; none where no image
             tells.
         """
-        if (rings := self._rings(tract)) is not None:
+        if (rings := self._images.rings_map(tract)) is not None:
             return _rings_boxes(rings)
         return self._tract(tract).boxes
-
-    def _rings(self, tract: int) -> RingsSkyMap | None:
-        # All tracts of a map follow its formula, or none.
-        if self._formula is None:
-            self._formula = (self._images.rings_map(tract),)
-        return self._formula[0]
 
     def _tract(self, tract: int) -> _Tract:
         if tract not in self._known:

@@ -76,8 +76,8 @@ def estimate_request(
         open_source(request.butler) as butler,
     ):
         campaign = Campaign(Path(scratch))
-        plan, coverage = plan_campaign(campaign, request, butler, progress)
         images = SourceImages(butler, request)
+        plan, coverage = plan_campaign(campaign, request, images, progress)
         estimate = work_out(request, campaign, plan, coverage, images)
         if refusals is not None:
             estimate = dataclasses.replace(estimate, refusals=refusals(request, estimate))

@@ -74,8 +74,8 @@ def write_status_table(
             group = batch.column("row").to_numpy() // ROWS_PER_GROUP
             spool.add(group, np.zeros_like(group), batch)
         with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
-            for group in spool.groups():
-                writer.write_table(pa.Table.from_batches(spool.read(group)).sort_by("row"))
+            for _, rows in spool.read(spool.groups()):
+                writer.write_table(pa.Table.from_batches(rows).sort_by("row"))
         with temporary.open("rb") as stream:
             # Some disks say only now that they are full.
             os.fsync(stream.fileno())

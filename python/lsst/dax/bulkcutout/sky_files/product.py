@@ -116,14 +116,13 @@ def _side_arcsec(corners: np.ndarray) -> float:
 
 def _status_rows(status: pq.ParquetFile, spool: Spool) -> Iterator[tuple[pa.RecordBatch, np.ndarray]]:
     """All rows, with the corners of their cutouts."""
-    spool.groups()
     for batch in status.iter_batches(batch_size=GROUP_ROWS):
         rows = batch.column("row").to_numpy()
         corners = np.full((len(rows), 4, 2), np.nan)
-        for group in np.unique(rows // GROUP_ROWS).tolist():
-            for found in spool.read((group, 0)):
-                there = found.column("row").to_numpy()
-                values = found.column("corners").flatten().to_numpy().reshape(-1, 4, 2)
-                here = (there >= rows[0]) & (there <= rows[-1])
-                corners[there[here] - rows[0]] = values[here]
+        groups = [(group, 0) for group in np.unique(rows // GROUP_ROWS).tolist()]
+        for found in spool.read_together(groups):
+            there = found.column("row").to_numpy()
+            values = found.column("corners").flatten().to_numpy().reshape(-1, 4, 2)
+            here = (there >= rows[0]) & (there <= rows[-1])
+            corners[there[here] - rows[0]] = values[here]
         yield batch, corners

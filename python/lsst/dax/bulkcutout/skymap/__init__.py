@@ -4,8 +4,9 @@
 
 """Sky maps: which tract and patch a position belongs to.
 
-`rings` is the observatory's formula; `locate` applies it to positions,
-`region_locator` does the same for maps without a formula.
+`rings` is the observatory's formula, `tract_planes` has the projections of its
+tracts, `rings_locator` applies both to positions; `region_locator` does the
+same for maps without a formula.  `locate` says what both of them tell.
 """
 
 from __future__ import annotations

@@ -81,14 +81,16 @@ class RingsSkyMap:
         tract
             Tract identifiers, int64.
         """
-        ra_rad = np.radians(np.asarray(ra, dtype=np.float64) - self.ra_start_deg) % (2 * np.pi)
+        ra_rad = np.radians(np.asarray(ra, dtype=np.float64) - self.ra_start_deg)
+        # The remainder is slow, and nearly always the number itself.
+        if not ((ra_rad >= 0) & (ra_rad < 2 * np.pi)).all():
+            ra_rad = ra_rad % (2 * np.pi)
         dec_rad = np.radians(np.asarray(dec, dtype=np.float64))
         step = self._ring_step
         ring = np.floor((dec_rad + np.pi / 2) / step - 0.5).astype(np.int64)
         inside = np.clip(ring, 0, self.num_rings - 1)
-        n_in_ring = self._tracts_in_ring[inside]
-        position = np.floor(ra_rad / (2 * np.pi / n_in_ring) + 0.5).astype(np.int64)
-        position = np.where(position >= n_in_ring, 0, position)
+        position = np.floor(ra_rad / self._tract_width[inside] + 0.5).astype(np.int64)
+        position = np.where(position >= self._tracts_in_ring[inside], 0, position)
         tract = self._ring_first_tract[inside] + position
         tract = np.where(dec_rad < -np.pi / 2 + step / 2, 0, tract)
         return np.where(dec_rad > np.pi / 2 - step / 2, self.n_tracts - 1, tract)
@@ -113,15 +115,30 @@ class RingsSkyMap:
         """
         if not 0 <= tract < self.n_tracts:
             raise ValueError(f"Sky map {self.name} has no tract {tract}: 0 to {self.n_tracts - 1} exist.")
-        if tract == 0:
-            return (0.0, -90.0)
-        if tract == self.n_tracts - 1:
-            return (0.0, 90.0)
-        ring = int(np.searchsorted(self._ring_first_tract, tract, side="right")) - 1
-        position = tract - int(self._ring_first_tract[ring])
-        dec = self._ring_step * (ring + 1) - math.pi / 2
-        ra = 360.0 * position / int(self._tracts_in_ring[ring]) + self.ra_start_deg
-        return (ra % 360.0, math.degrees(dec))
+        ra, dec = self.tract_centers(np.array([tract]))
+        return float(ra[0]), float(dec[0])
+
+    def tract_centers(self, tracts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Centres of tracts.
+
+        Parameters
+        ----------
+        tracts
+            Tract identifiers of the map, shape ``(n,)``.
+
+        Returns
+        -------
+        ra, dec
+            ICRS degrees, shape ``(n,)``.
+        """
+        ring = np.clip(
+            np.searchsorted(self._ring_first_tract, tracts, side="right") - 1, 0, self.num_rings - 1
+        )
+        position = tracts - self._ring_first_tract[ring]
+        dec = np.degrees(self._ring_step * (ring + 1) - np.pi / 2)
+        ra = (360.0 * position / self._tracts_in_ring[ring] + self.ra_start_deg) % 360.0
+        is_cap = (tracts == 0) | (tracts == self.n_tracts - 1)
+        return np.where(is_cap, 0.0, ra), np.where(is_cap, np.where(tracts == 0, -90.0, 90.0), dec)
 
     def wcs(self, tract: int) -> TangentWcs:
         """Projection of a tract; pixel (0, 0) is the corner of patch 0.
@@ -183,6 +200,13 @@ class RingsSkyMap:
         places = [np.asarray(values, dtype=np.float64) for values in (y, x)]
         found = []
         n, reach = self.n_patches, -(-self.patch_border // self.patch_inner)
+        # Positions that are asked about are often far off.
+        low, high = -reach * self.patch_inner - 1, (n + reach) * self.patch_inner
+        with np.errstate(invalid="ignore"):
+            near = np.flatnonzero(
+                (places[0] > low) & (places[0] < high) & (places[1] > low) & (places[1] < high)
+            )
+        places = [place[near] for place in places]
         steps = range(-reach, reach + 1)
         with np.errstate(invalid="ignore"):
             own = [np.floor(np.floor(place + 0.5) / self.patch_inner) for place in places]
@@ -192,7 +216,7 @@ class RingsSkyMap:
                 index = np.flatnonzero(held)
                 found.append((index, (row[index] * n + column[index]).astype(np.int64), depth[index]))
         index, patch, depth = (np.concatenate(values) for values in zip(*found, strict=True))
-        return index, patch, depth
+        return near[index], patch, depth
 
     def patch_inner_box(self, patch: int) -> Box:
         """Pixels that belong to one patch alone.
@@ -233,6 +257,14 @@ class RingsSkyMap:
         return (grown.intersection(whole) or grown) if self.clip else grown
 
     @functools.cached_property
+    def patch_edges(self) -> np.ndarray:
+        """Edges ``y0, y1, x0, x1`` of the images of all patches, in tract
+        pixels whose centres are whole numbers; shape ``(n, 4)``.
+        """
+        boxes = [self.patch_outer_box(patch) for patch in range(self.n_patches**2)]
+        return np.array([[box.y0, box.y1, box.x0, box.x1] for box in boxes]) - 0.5
+
+    @functools.cached_property
     def tract_radius(self) -> float:
         """Distance from a tract's centre to the farthest corner of the images
         of its patches, radians.
@@ -266,6 +298,11 @@ class RingsSkyMap:
         # nearer to the equator.
         widest = np.minimum(np.abs(start), np.abs(start + step))
         return (2 * np.pi * np.cos(widest) / step).astype(np.int64) + 1
+
+    @functools.cached_property
+    def _tract_width(self) -> np.ndarray:
+        """Right ascension from tract to tract in each ring, radians."""
+        return 2 * np.pi / self._tracts_in_ring
 
     @functools.cached_property
     def _ring_first_tract(self) -> np.ndarray:
