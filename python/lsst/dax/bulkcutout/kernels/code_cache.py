@@ -115,6 +115,21 @@ class _KernelImpl(_Impl):  # type: ignore[misc]
 
 
 class _KernelFiles(_Files):  # type: ignore[misc]
+    def _load_index(self) -> Any:
+        return self._or_nothing(super()._load_index) or {}
+
+    def _load_data(self, name: str) -> Any:
+        return self._or_nothing(super()._load_data, name)
+
+    def _or_nothing(self, load: Callable[..., Any], *arguments: str) -> Any:
+        try:
+            return load(*arguments)
+        except Exception:
+            # Cut short by a full disk, or of another numba: whatever it is,
+            # the kernel can be compiled.
+            _LOG.warning("Compiled kernels in %s cannot be read.", self._cache_path, exc_info=True)
+            return None
+
     def _data_name(self, number: int) -> str:
         # A number may be that of another process for another signature, and
         # code that is called with other types than its own is a crash.
@@ -129,15 +144,6 @@ class _KernelCache(_Cache):  # type: ignore[misc]
         super().__init__(function)
         base = self._impl.filename_base
         self._cache_file = _KernelFiles(self._cache_path, base, self._impl.locator.get_source_stamp())
-
-    def load_overload(self, signature: Any, context: Any) -> Any:
-        try:
-            return super().load_overload(signature, context)
-        except Exception:
-            # Cut short by a full disk, or of another numba: whatever it is,
-            # the kernel can be compiled.
-            _LOG.warning("Compiled kernels in %s cannot be read.", self._cache_path, exc_info=True)
-            return None
 
     def save_overload(self, signature: Any, compiled: Any) -> None:
         try:

@@ -101,12 +101,13 @@ class LocalBytes:
         The file.
     """
 
-    # One call reads what the cache of a processor holds: more is not faster.
-    # (Measured: a read of 4 kB costs as much as the copying of 8 kB.)
+    # Measured on files in the page cache: half or four times as much are not
+    # faster, and a gap of eight times as much is not slower. On cold ones it
+    # would be.
     piece_bytes = 1 << 20
     """So much is read at a time."""
 
-    gap_bytes = 1 << 13
+    gap_bytes = 1 << 16
     """A larger gap is left out."""
 
     def __init__(self, path: str) -> None:
