@@ -6,19 +6,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import astropy.io.fits
 import numpy as np
 import pytest
+from astropy.nddata import Cutout2D
+from astropy.nddata.utils import NoOverlapError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.extract import cut as extract
+from lsst.dax.bulkcutout.extract.ahead import ahead
 from lsst.dax.bulkcutout.extract.cut import cut
 from lsst.dax.bulkcutout.extract.psf_kernels import psf_fwhm
+from lsst.dax.bulkcutout.readers import open_image
 
 BBOX = Box(y0=-20, y1=31, x0=400, x1=470)
 TILE = (10, 16)
@@ -79,34 +85,142 @@ class TiledImage:
 FILL = {"image": np.float32(np.nan), "mask": np.int32(1 << 8)}
 
 
-def expected(image: TiledImage, plane: str, y: int, x: int, size: int) -> np.ndarray:
+def expected(image: TiledImage, plane: str, y: int, x: int, size: int, clip: Box | None = None) -> np.ndarray:
+    """Cut pixel by pixel."""
+    clip = clip or BBOX
     out = np.full((size, size), FILL[plane])
     for j in range(size):
         for i in range(size):
             if BBOX.y0 <= y + j < BBOX.y1 and BBOX.x0 <= x + i < BBOX.x1:
-                out[j, i] = image.pixels[plane][y + j - BBOX.y0, x + i - BBOX.x0]
+                if clip.y0 <= y + j < clip.y1 and clip.x0 <= x + i < clip.x1:
+                    out[j, i] = image.pixels[plane][y + j - BBOX.y0, x + i - BBOX.x0]
     return out
 
 
-places = st.lists(st.tuples(st.integers(-50, 50), st.integers(370, 500)), min_size=1, max_size=20)
+positions = st.tuples(st.integers(-50, 50), st.integers(370, 500))
+places = st.lists(positions, min_size=1, max_size=20)
+tiles = st.tuples(st.integers(0, 5), st.integers(0, 4))
 
 
-@settings(max_examples=60)
-@given(places=places, size=st.sampled_from([1, 2, 7, 24]), memory=st.sampled_from([1, 20_000, 10**9]))
-def test_every_pixel_is_that_of_the_image(places: list[tuple[int, int]], size: int, memory: int) -> None:
-    """At edges, outside, overlapping; whole image in memory or in strips."""
-    image = TiledImage()
+@settings(max_examples=150, deadline=None)
+@given(
+    places=places,
+    size=st.sampled_from([1, 2, 7, 24, 90]),
+    memory=st.sampled_from([1, 20_000, 10**9]),
+    block=st.sampled_from([None, 1, 3_000]),
+    threads=st.integers(1, 3),
+    damaged=st.lists(tiles, max_size=2),
+    data=st.data(),
+)
+def test_every_pixel_is_that_of_the_image(
+    places: list[tuple[int, int]],
+    size: int,
+    memory: int,
+    block: int | None,
+    threads: int,
+    damaged: list[tuple[int, int]],
+    data: st.DataObject,
+) -> None:
+    """At edges, outside, overlapping, larger than tiles and the image, with
+    only a part that is wanted, on damaged tiles; whatever fits into memory.
+    """
+    image = TiledImage(damaged)
     first_y, first_x = np.array(places).T
+    clips = None
+    if data.draw(st.booleans()):
+        sides = st.tuples(st.integers(1, 60), st.integers(1, 60))
+        shapes = data.draw(st.lists(st.tuples(positions, sides), min_size=len(places), max_size=len(places)))
+        clips = [Box(y0=y, y1=y + ny, x0=x, x1=x + nx) for (y, x), (ny, nx) in shapes]
+    blocks = cut(
+        image,
+        first_y=first_y,
+        first_x=first_x,
+        size=size,
+        fill=FILL,
+        memory_bytes=memory,
+        block_bytes=block,
+        clips=clips,
+        threads=threads,
+    )
     seen = []
-    for block in cut(image, first_y=first_y, first_x=first_x, size=size, fill=FILL, memory_bytes=memory):
-        assert not block.damaged.any()
-        for row, member in enumerate(block.index.tolist()):
+    for found in ahead(blocks, threads=threads):
+        assert (np.diff(found.index) > 0).all()
+        for row, member in enumerate(found.index.tolist()):
             seen.append(member)
-            for plane in FILL:
+            (y, x), clip = places[member], clips[member] if clips else BBOX
+            box = Box(y0=y, y1=y + size, x0=x, x1=x + size).intersection(clip)
+            hurt = box is not None and any(box.intersection(image.tile_box(*tile)) for tile in damaged)
+            assert found.damaged[row] == hurt
+            for plane, value in FILL.items():
+                pixels = expected(image, plane, y, x, size, clip)
                 np.testing.assert_array_equal(
-                    block.pixels[plane][row], expected(image, plane, *places[member], size)
+                    found.pixels[plane][row], np.full_like(pixels, value) if hurt else pixels
                 )
     assert sorted(seen) == list(range(len(places)))
+    # However little fits into memory, no tile is decoded twice.
+    assert len(set(image.reads)) == len(image.reads)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    corners=st.lists(st.tuples(st.integers(-30, 140), st.integers(-30, 180)), min_size=1, max_size=30),
+    size=st.sampled_from([1, 9, 40]),
+    memory=st.sampled_from([1, 10**9]),
+    threads=st.integers(1, 2),
+)
+def test_cutouts_of_a_compressed_file_are_those_of_astropy(
+    compressed: tuple[Path, np.ndarray],
+    corners: list[tuple[int, int]],
+    size: int,
+    memory: int,
+    threads: int,
+) -> None:
+    """Quantised with dither, with holes; by `astropy.nddata.Cutout2D`."""
+    path, pixels = compressed
+    y, x = np.array(corners).T
+    with open_image(str(path)) as image:
+        found = np.empty((len(y), size, size), dtype=np.float32)
+        for block in cut(
+            image,
+            first_y=y + image.bbox.y0,
+            first_x=x + image.bbox.x0,
+            size=size,
+            fill={"image": np.float32(np.nan)},
+            memory_bytes=memory,
+            threads=threads,
+        ):
+            found[block.index] = block.pixels["image"]
+    for (y0, x0), one in zip(corners, found, strict=True):
+        # Of a position in the middle of the cutout's middle pixel.
+        middle = (x0 + size // 2, y0 + size // 2)
+        try:
+            theirs = Cutout2D(pixels, middle, size, mode="partial", fill_value=np.nan).data
+        except NoOverlapError:
+            theirs = np.full((size, size), np.nan)
+        np.testing.assert_array_equal(one, theirs)
+
+
+@pytest.fixture(scope="module")
+def compressed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """A file with square tiles, and its pixels as astropy reads them."""
+    path = tmp_path_factory.mktemp("compressed") / "image.fits"
+    pixels = np.random.default_rng(3).normal(10.0, 2.0, size=(130, 171)).astype(np.float32)
+    pixels[20:50, 60:64] = pixels[100, :] = np.nan
+    header = astropy.io.fits.Header()
+    header.update(CTYPE1="RA---TAN", CTYPE2="DEC--TAN", CRVAL1=10.0, CRVAL2=-3.0, CRPIX1=5.0, CRPIX2=7.0)
+    header.update(CDELT1=-1e-4, CDELT2=1e-4, BUNIT="nJy")
+    astropy.io.fits.CompImageHDU(
+        pixels, header, tile_shape=(32, 48), compression_type="RICE_1", quantize_method=1, dither_seed=7
+    ).writeto(path)
+    return path, np.array(astropy.io.fits.getdata(path))
+
+
+def test_bits_of_numbers_that_are_none_stay_as_they_are() -> None:
+    image = TiledImage()
+    bits = np.array([0x7FC00001, 0xFFFFFFFF, 0x7F800001, 0x80000000], dtype=np.uint32)
+    image.pixels["image"][0, :4] = bits.view(np.float32)
+    (block,) = cut(image, first_y=np.array([-20]), first_x=np.array([400]), size=4, fill=FILL, memory_bytes=1)
+    assert block.pixels["image"][0, 0].view(np.uint32).tolist() == bits.tolist()
 
 
 def test_only_touched_tiles_are_decoded_and_each_once() -> None:
@@ -171,6 +285,32 @@ def test_decoding_is_tried_again_after_an_error_of_storage() -> None:
         image, first_y=np.array([0]), first_x=np.array([410]), size=4, fill=FILL, memory_bytes=1, retry=retry
     )
     np.testing.assert_array_equal(block.pixels["image"][0], expected(image, "image", 0, 410, 4))
+
+
+def test_things_come_in_order_and_an_error_at_its_place() -> None:
+    """One is made while another is used, and no more."""
+    made: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(4):
+            made.append(number)
+            yield number
+        raise OSError("stale")
+
+    for threads in (1, 2):
+        made.clear()
+        things = ahead(numbers(), threads=threads)
+        seen = []
+        with pytest.raises(OSError, match="stale"):
+            for thing in things:
+                seen.append(thing)
+                assert len(made) <= thing + threads
+        assert seen == [0, 1, 2, 3]
+        made.clear()
+        unfinished = ahead(numbers(), threads=threads)
+        assert next(unfinished) == 0
+        unfinished.close()  # type: ignore[attr-defined]
+        assert len(made) <= threads
 
 
 @pytest.mark.parametrize("sigma", [1.2, 1.7, 2.5])

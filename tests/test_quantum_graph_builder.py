@@ -160,14 +160,14 @@ def test_graph_has_the_current_format(tmp_path: Path, tiny_repo: SkyRepository, 
     request = write_request(tmp_path, tiny_repo, tiny_catalog, size=9, planes=["image"])
     graph = tmp_path / "graph.qg"
     campaign = prepare_here(request)
-    build_graph(campaign, graph, output_run=RUN, request_file=request, max_memory_mb=100)
+    build_graph(campaign, graph, output_run=RUN, request_file=request, max_memory_mb=100, threads=3)
     assert zipfile.is_zipfile(graph)
     loaded = PredictedQuantumGraph.read_execution_quanta(str(graph))
     header = loaded.header
     assert (header.graph_type, header.n_quanta, header.output_run) == ("predicted", 3, RUN)
     assert header.inputs == ["coadds"] and header.metadata["campaign"] == str(campaign.root)
     config = loaded.pipeline_graph.tasks["extractCutouts"].config
-    assert list(config.planes) == ["image"] and config.max_memory_mb == 100
+    assert list(config.planes) == ["image"] and (config.max_memory_mb, config.threads) == (100, 3)
     assert config.plan_sha256 == hashlib.sha256(campaign.plan.read_bytes()).hexdigest()
     for quantum in loaded.build_execution_quanta().values():
         records = [

@@ -35,6 +35,7 @@ from lsst.dax.bulkcutout.boxes import Box, first_pixel, hull, visible_parts
 from lsst.dax.bulkcutout.campaign import Campaign, Plan
 from lsst.dax.bulkcutout.cutout_dataset import CutoutDataset
 from lsst.dax.bulkcutout.discovery.neighbors import reached_patches
+from lsst.dax.bulkcutout.extract.ahead import ahead
 from lsst.dax.bulkcutout.extract.band_cut import BandCut, empty_columns
 from lsst.dax.bulkcutout.extract.patch_cut import NeighborImage, PatchCut
 from lsst.dax.bulkcutout.extract.place import Place
@@ -185,11 +186,12 @@ corners = st.tuples(st.integers(0, 3), st.integers(0, 3))
 @settings(max_examples=60, deadline=None)
 @given(
     corner=corners,
-    offsets=st.lists(positions, min_size=1, max_size=4),
-    size=st.integers(1, 170),
+    offsets=st.lists(positions, min_size=1, max_size=6),
+    size=st.one_of(st.integers(1, 30), st.integers(1, 170)),
     home=st.integers(0, 8),
     band=st.sampled_from(BANDS),
     memory=st.sampled_from([1, 60_000, 5_000_000]),
+    threads=st.integers(1, 2),
 )
 def test_every_pixel_is_of_the_patch_that_the_rule_names(
     repo: SkyRepository,
@@ -200,6 +202,7 @@ def test_every_pixel_is_of_the_patch_that_the_rule_names(
     home: int,
     band: str,
     memory: int,
+    threads: int,
 ) -> None:
     """Around corners where four inner regions meet, on edges of the tract,
     from whichever patch, also one that the target is not in.
@@ -221,10 +224,12 @@ def test_every_pixel_is_of_the_patch_that_the_rule_names(
         memory_bytes=memory,
         retry=lambda action: action(),
         damage=damage,
+        threads=threads,
     )
     columns = empty_columns(len(x))
     seen: list[int] = []
-    for block in band_cut.cut(place, columns, np.zeros(len(x), dtype=bool)):
+    blocks = band_cut.cut(place, columns, np.zeros(len(x), dtype=bool))
+    for block in ahead(blocks, threads=threads):
         for k, index in enumerate(block.index.tolist()):
             seen.append(index)
             y0, x0 = int(place.first_y[index]), int(place.first_x[index])
@@ -237,6 +242,33 @@ def test_every_pixel_is_of_the_patch_that_the_rule_names(
             status = BAND_OK if expected.valid.any() else BAND_NO_DATA
             assert columns["band_status"][index] == status
     assert sorted(seen) == list(range(len(x))) and not damage
+
+
+def test_block_stays_while_another_thread_makes_the_next(images: dict[tuple[int, str], ImageReader]) -> None:
+    """Also where cutouts between the two wait to be completed."""
+    size, first_y, first_x = 8, np.array([1231, 1255, 1281]), np.array([360, 336, 370])
+    place = Place(x=first_x + 4.0, y=first_y + 4.0, first_x=first_x, first_y=first_y, size=size)
+    assert place.inside(images[4, "g"].bbox).tolist() == [True, False, True]
+    band_cut = BandCut(
+        "g",
+        images[4, "g"],
+        [Neighbor(3, images[3, "g"], images[3, "g"].bbox)],
+        planes=("image", "variance", "mask"),
+        mask_planes=merge_mask_planes(images[p, "g"].mask_planes for p in (4, 3)),
+        # For a strip of 18 rows, and two cutouts at a time.
+        memory_bytes=12_000,
+        retry=lambda action: action(),
+        damage=[],
+        threads=2,
+    )
+    former: list[tuple[np.ndarray, np.ndarray]] = []
+    seen: list[int] = []
+    for block in band_cut.cut(place, empty_columns(3), np.zeros(3, dtype=bool)):
+        for pixels, copy in former:
+            np.testing.assert_array_equal(pixels, copy)
+        former = [(pixels, pixels.copy()) for pixels in block.pixels.values()]
+        seen += block.index.tolist()
+    assert seen == [0, 2, 1]
 
 
 @given(data=st.data())
@@ -645,7 +677,9 @@ def test_damaged_neighbour_costs_the_cutouts_that_need_it(
 def test_memory_makes_no_difference(
     repo: SkyRepository, images: dict[tuple[int, str], ImageReader], tmp_path: Path
 ) -> None:
-    """Not one value of the dataset, whatever fits into a block."""
+    """Not one value of the dataset, whatever fits into a block, however many
+    threads there are.
+    """
     rng = np.random.default_rng(2)
     x, y = rng.uniform(350, 399, 40), rng.uniform(1240, 1279, 40)
     ra, dec = repo.layout.tracts[TRACT].pixel_to_sky(x, y)
@@ -655,7 +689,7 @@ def test_memory_makes_no_difference(
     writer = TargetTableWriter(tmp_path)
     writer.write(TRACT, 4, pa.table(columns).to_batches())
     (targets,) = writer.close()
-    for memory in (1_000, 100_000, 50_000_000):
+    for memory, threads in ((1_000, 1), (100_000, 3), (50_000_000, 2)):
         patch_cut = PatchCut(
             BANDS,
             {band: f"id-{band}" for band in BANDS},
@@ -663,6 +697,7 @@ def test_memory_makes_no_difference(
             planes=("image", "variance", "mask", "psf"),
             memory_bytes=memory,
             retry=lambda action: action(),
+            threads=threads,
             neighbors=[
                 NeighborImage(NeighborInput(patch, band, f"id-{patch}-{band}"), image)
                 for (patch, band), image in images.items()

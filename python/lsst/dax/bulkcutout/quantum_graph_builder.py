@@ -170,6 +170,7 @@ def build_graph(
     skip_existing_in: Sequence[str] = (),
     clobber: bool = False,
     max_memory_mb: int | None = None,
+    threads: int | None = None,
     other_software: bool = False,
     check_request: Callable[[CutoutRequest], None] = lambda request: None,
     check_plan: Callable[
@@ -197,6 +198,8 @@ def build_graph(
         Whether registered outputs in the way are to be replaced.
     max_memory_mb
         Memory for pixels in a quantum; the task's default if `None`.
+    threads
+        Threads of a quantum; the task's default if `None`.
     other_software
         Whether the campaign may have been begun with another software.
     check_request
@@ -256,7 +259,7 @@ def build_graph(
         if coverage:
             try:
                 components = CutoutQuantumGraphBuilder(
-                    _pipeline(campaign, request, butler, max_memory_mb).to_graph(),
+                    _pipeline(campaign, request, butler, max_memory_mb, threads).to_graph(),
                     butler,
                     skymap=plan.skymap,
                     coverage=coverage,
@@ -306,12 +309,17 @@ def _refuse_cancelled(campaign: Campaign) -> None:
 
 
 def _pipeline(
-    campaign: Campaign, request: CutoutRequest, butler: Butler, max_memory_mb: int | None
+    campaign: Campaign,
+    request: CutoutRequest,
+    butler: Butler,
+    max_memory_mb: int | None,
+    threads: int | None,
 ) -> Pipeline:
     pipeline = Pipeline.from_uri(str(PIPELINE))
     dataset_type = butler.get_dataset_type(request.dataset_type)
-    if max_memory_mb is not None:
-        pipeline.addConfigOverride(TASK_LABEL, "max_memory_mb", max_memory_mb)
+    for key, own in {"max_memory_mb": max_memory_mb, "threads": threads}.items():
+        if own is not None:
+            pipeline.addConfigOverride(TASK_LABEL, key, own)
     for key, value in {
         "connections.datasetType": request.dataset_type,
         "request_id": request.request_id,

@@ -31,6 +31,7 @@ NOT_AGAIN = 2
 @click.option("--output-run", required=True, help="RUN collection of the outputs.")
 @click.option("--skip-existing-in", multiple=True, help="Collection with outputs that need not be remade.")
 @click.option("--max-memory-mb", type=click.IntRange(min=64), help="Memory for pixels of a quantum.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of a quantum.")
 @click.option("--clobber-outputs", is_flag=True, help="Replace registered outputs that are in the way.")
 @click.option(
     "--policy", metavar="FILE", help="Policy of the site.  [default: that of CAMPAIGN, if it has one]"
@@ -43,6 +44,7 @@ def build_graph(
     output_run: str,
     skip_existing_in: tuple[str, ...],
     max_memory_mb: int | None,
+    threads: int | None,
     clobber_outputs: bool,
     policy: str | None,
     other_software: bool,
@@ -76,6 +78,7 @@ def build_graph(
             skip_existing_in=skip_existing_in,
             clobber=clobber_outputs,
             max_memory_mb=max_memory_mb,
+            threads=threads,
             other_software=other_software,
             check_request=check.check_request,
             check_plan=check.check_plan,

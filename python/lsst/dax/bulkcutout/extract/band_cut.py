@@ -120,8 +120,9 @@ class BandCut:
         Yields
         ------
         block
-            Completed cutouts, the mask in the bits that are wanted.  Use its
-            pixels before the next block is asked for.
+            Completed cutouts, perhaps none, the mask in the bits that are
+            wanted.  As for `cut`, use its pixels before the next block is
+            asked for.
         """
         leaving = ~place.inside(self._home.bbox) if self._neighbors else np.zeros(len(lost), dtype=bool)
         n_damaged = 0
@@ -146,7 +147,9 @@ class BandCut:
         if n_damaged:
             self._damage.append(f"Band {self._band}: {n_damaged} cutouts lie on damaged tiles or cells.")
 
-    def kernels(self, place: Place, columns: dict[str, np.ndarray], shape: tuple[int, int]) -> Kernels:
+    def kernels(
+        self, place: Place, columns: dict[str, np.ndarray], shape: tuple[int, int]
+    ) -> Iterator[tuple[slice, Kernels]]:
         """Find PSF kernels of the home image.
 
         Parameters
@@ -156,10 +159,11 @@ class BandCut:
 
         Returns
         -------
-        kernels
-            Those of the cells that hold the targets.
+        parts
+            As `find_kernels` gives them.
         """
-        return find_kernels(self._home, place, columns, shape, self._retry)
+        most = max(1, self._memory_bytes // 8 // (4 * shape[0] * shape[1]))
+        return find_kernels(self._home, place, columns, shape, most=most, retry=self._retry)
 
     def _home_blocks(self, place: Place, leaving: np.ndarray) -> Iterator[CutBlock]:
         """Cut the home image; cutouts that leave it come many together,
@@ -173,9 +177,10 @@ class BandCut:
             if not (leaves := leaving[block.index]).any():
                 yield block
                 continue
-            if not leaves.all():
-                yield block.part(~leaves)
             waiting.append(block.part(leaves))
+            # Though there may be none: for each block one, at least, because
+            # its turn in the memory of blocks comes again.
+            yield block.part(~leaves)
             if sum(len(each.index) for each in waiting) >= at_once:
                 yield join(waiting)
                 waiting.clear()
@@ -234,9 +239,7 @@ class BandCut:
             pixels = block.pixels
             for plane in fill:
                 if plane not in there:
-                    shape = pixels["image"].shape
-                    pixels[plane] = scratch.take(f"block of {plane}", shape, fill[plane].dtype)
-                    pixels[plane][...] = fill[plane]
+                    pixels[plane] = np.full(pixels["image"].shape, fill[plane])
             if "mask" not in there:
                 floats = pixels["image"].view(np.uint32)
                 mark_no_data(floats.reshape(-1), int(fill["mask"]), pixels["mask"].reshape(-1))
@@ -250,12 +253,13 @@ class BandCut:
         from ..kernels.gather import tally
 
         index, bits = block.index, {plane.name: 1 << plane.bit for plane in self._mask_planes}
+        shape = (len(index), place.size**2)
         own_y, own_x = place.own_pixel(index)
         n_valid, n_inexact = np.empty((2, len(index)), dtype=np.int64)
         own_valid = np.empty(len(index), dtype=bool)
         tally(
-            block.pixels["image"].view(np.uint32).reshape(len(index), -1),
-            block.pixels["mask"].reshape(len(index), -1),
+            block.pixels["image"].view(np.uint32).reshape(shape),
+            block.pixels["mask"].reshape(shape),
             bits[NO_DATA],
             bits.get("INEXACT_PSF", 0),
             own_y * place.size + own_x,

@@ -12,6 +12,7 @@ them.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -22,7 +23,7 @@ from .scratch import Scratch
 
 __all__ = ("CutBlock", "PixelSource", "cut", "join")
 
-BLOCK_BYTES = 2 * 1024 * 1024
+BLOCK_BYTES = 1024 * 1024
 """Size of a block of cutouts of one plane: what is written to it is still in
 the processor's cache when it is read."""
 
@@ -101,7 +102,8 @@ def cut(
     clips
         For each target the only pixels that are wanted; all if `None`.
     threads
-        How many threads may decode.
+        How many threads may decode.  With more than one the block after the
+        next has the same memory, not the next one (see `ahead`).
     scratch
         Memory to use; with that of an earlier call there are no page faults.
 
@@ -111,6 +113,10 @@ def cut(
         Some of the cutouts; every target is in one block, and those that are
         near each other in the image are in the same.  Use its pixels, or copy
         them, before the next block is asked for: that has the same memory.
+
+    Notes
+    -----
+    Pixels do not depend on ``memory_bytes``, ``block_bytes`` and ``threads``.
     """
     from ..kernels.gather import gather
 
@@ -129,6 +135,7 @@ def cut(
     )
     n_block = max(1, (BLOCK_BYTES if block_bytes is None else block_bytes) // (4 * size * size))
     values = {plane: np.array([value]) for plane, value in fill.items()}
+    turns = itertools.cycle(range(1 if threads == 1 else 2))
     for group in _groups(canvas, boxes):
         for start in range(0, len(group), n_block):
             index = np.sort(group[start : start + n_block])
@@ -136,8 +143,9 @@ def cut(
             damaged = canvas.is_damaged(wanted)
             wanted[damaged] = 0
             pixels = {}
+            turn = next(turns)
             for plane, value in values.items():
-                out = scratch.take(f"block of {plane}", (len(index), size, size), value.dtype)
+                out = scratch.take(f"block {turn} of {plane}", (len(index), size, size), value.dtype)
                 # As they are, also floats that are no numbers.
                 bits = np.dtype(f"u{value.itemsize}")
                 gather(

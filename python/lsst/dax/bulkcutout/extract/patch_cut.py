@@ -27,6 +27,7 @@ from ..planes import BACKGROUND_STORED, EXTRA_PLANES
 from ..readers import ImageReader
 from ..tables import NeighborInput
 from ..target_table import read_targets
+from .ahead import ahead
 from .background_swap import BackgroundSwap
 from .band_cut import BandCut, empty_columns
 from .cut import BLOCK_BYTES
@@ -246,8 +247,8 @@ class PatchCut:
             else:
                 try:
                     lost = self._write_kernels(writer, bands[band], place, columns, offset, number)
-                    for block in bands[band].cut(place, columns, lost):
-                        for plane, pixels in block.pixels.items():
+                    for block in ahead(bands[band].cut(place, columns, lost), threads=self._threads):
+                        for plane, pixels in block.pixels.items() if len(block.index) else ():
                             if plane.partition("/")[0] in self._planes:
                                 writer.write(size, plane, block.index + offset, pixels, band=number)
                 except CorruptInputError as error:
@@ -274,14 +275,8 @@ class PatchCut:
         number: int,
     ) -> np.ndarray:
         """Write the PSF of one band; which targets' kernels are damaged."""
-        n = len(place.x)
-        lost = np.zeros(n, dtype=bool)
-        # As many as fit if each target has a kernel of its own.
-        step = max(1, self._memory_bytes // 8 // (4 * self._psf_shape[0] * self._psf_shape[1]))
-        for start in range(0, n, step):
-            part = slice(start, min(start + step, n))
-            views = {name: values[part] for name, values in columns.items()}
-            kernels = band_cut.kernels(place.part(part), views, self._psf_shape)
+        lost = np.zeros(len(place.x), dtype=bool)
+        for part, kernels in band_cut.kernels(place, columns, self._psf_shape):
             lost[part] = kernels.lost
             if "psf" in self._planes:
                 self._write_chosen(

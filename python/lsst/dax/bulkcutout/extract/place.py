@@ -75,21 +75,6 @@ class Place:
         inside = (self.first_y >= box.y0) & (last_y <= box.y1) & (self.first_x >= box.x0)
         return np.asarray(inside & (last_x <= box.x1))
 
-    def part(self, index: slice) -> Place:
-        """Keep some of the targets.
-
-        Parameters
-        ----------
-        index
-            Which.
-
-        Returns
-        -------
-        place
-            That of these.
-        """
-        return Place(self.x[index], self.y[index], self.first_x[index], self.first_y[index], self.size)
-
     def count_cells(self, reader: ImageReader) -> np.ndarray:
         """Count cells that cutouts touch.
 

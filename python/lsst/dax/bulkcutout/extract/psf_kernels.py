@@ -10,7 +10,7 @@ import contextlib
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,8 +27,10 @@ def find_kernels(
     place: Place,
     columns: dict[str, np.ndarray],
     shape: tuple[int, int],
+    *,
+    most: int,
     retry: Callable[[Callable[[], Any]], Any],
-) -> Kernels:
+) -> Iterator[tuple[slice, Kernels]]:
     """Find PSF kernels; fills what they and the cells tell.
 
     Parameters
@@ -41,33 +43,30 @@ def find_kernels(
         Columns of the band, from `band_cut.empty_columns`.
     shape
         Rows and columns of the kernels, at least those of the image's.
+    most
+        How many kernels there may be in memory.
     retry
         Runs something that storage can spoil, and runs it again if it does.
 
-    Returns
-    -------
-    kernels
-        Those of the cells of the home image that hold the targets.
+    Yields
+    ------
+    part, kernels
+        Some of the targets, all in turn, and the kernels of the cells of the
+        home image that hold them.
     """
+    n = len(place.x)
     if not home.has_psf:
-        return Kernels.none(shape, len(place.x))
+        yield slice(0, n), Kernels.none(shape, n)
+        return
     own_y, own_x = place.own_pixel()
     cells = home.cell_of(place.first_y + own_y, place.first_x + own_x)
-    distinct, members = np.unique(cells, axis=0, return_inverse=True)
-    members = members.reshape(-1)
-    found, damaged = _read_kernels(home, distinct, retry)
-    ky, kx = found.shape[1:]
-    # Smaller kernels of other bands keep their centre at [ky//2, kx//2].
-    y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
-    usable = np.isfinite(found).all(axis=(1, 2))
-    padded = np.zeros((len(found), *shape), dtype=np.float32)
-    padded[:, y0 : y0 + ky, x0 : x0 + kx] = found
-    padded[~usable] = np.nan
-    columns["psf_valid"][:] = usable[members]
-    columns["psf_cell"][:] = np.where(usable[members, None], cells, -1)
-    columns["psf_fwhm"][:] = psf_fwhm(found, home.wcs.pixel_scale_arcsec)[members]
     columns["n_cells"][:] = place.count_cells(home)
-    return Kernels(padded, members, damaged[members])
+    # Each cell is read once, unless there are too many for memory.
+    step = n if len(_distinct(cells)[0]) <= most else most
+    for start in range(0, n, max(1, step)):
+        part = slice(start, min(start + step, n))
+        views = {name: values[part] for name, values in columns.items()}
+        yield part, _find_kernels(home, cells[part], views, shape, retry)
 
 
 def psf_fwhm(kernels: np.ndarray, pixel_scale_arcsec: float) -> np.ndarray:
@@ -126,6 +125,35 @@ class Kernels:
         """
         nothing = np.full((1, *shape), np.nan, dtype=np.float32)
         return cls(nothing, np.zeros(n, dtype=np.intp), np.zeros(n, dtype=bool))
+
+
+def _find_kernels(
+    home: ImageReader,
+    cells: np.ndarray,
+    columns: dict[str, np.ndarray],
+    shape: tuple[int, int],
+    retry: Callable[[Callable[[], Any]], Any],
+) -> Kernels:
+    first, members = _distinct(cells)
+    found, damaged = _read_kernels(home, cells[first], retry)
+    ky, kx = found.shape[1:]
+    # Smaller kernels of other bands keep their centre at [ky//2, kx//2].
+    y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
+    usable = np.isfinite(found).all(axis=(1, 2))
+    padded = np.zeros((len(found), *shape), dtype=np.float32)
+    padded[:, y0 : y0 + ky, x0 : x0 + kx] = found
+    padded[~usable] = np.nan
+    columns["psf_valid"][:] = usable[members]
+    columns["psf_cell"][:] = np.where(usable[members, None], cells, -1)
+    columns["psf_fwhm"][:] = psf_fwhm(found, home.wcs.pixel_scale_arcsec)[members]
+    return Kernels(padded, members, damaged[members])
+
+
+def _distinct(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each distinct cell one that is it, and which of them each is."""
+    width = int(cells[:, 1].max(initial=0)) + 2
+    _, first, members = np.unique(cells[:, 0] * width + cells[:, 1], return_index=True, return_inverse=True)
+    return first, members
 
 
 def _read_kernels(
