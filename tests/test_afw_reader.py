@@ -20,6 +20,7 @@ from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.dax.bulkcutout.tests.afw_files import DP1_BITS, HSC_BITS, AfwFile
 from lsst.dax.bulkcutout.tests.hsc import real_data
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 
 SHAPE = (61, 83)
 X0, Y0 = 14499, -151
@@ -28,7 +29,7 @@ X0, Y0 = 14499, -151
 def whole(reader: ImageReader, plane: str) -> np.ndarray:
     """Read all tiles of a plane."""
     pixels: np.ndarray | None = None
-    for box, values in reader.read_tiles(plane, reader.tiles_touching(reader.bbox)):
+    for box, values in TileByTile(reader, plane, reader.tiles_touching(reader.bbox)):
         if pixels is None:
             pixels = np.zeros(reader.bbox.shape, dtype=values.dtype)
         pixels[box.slices(reader.bbox)] = values
@@ -115,7 +116,7 @@ def test_planes_may_be_missing(tmp_path: Path, planes: tuple[str, ...]) -> None:
         assert reader.planes == {name.lower() for name in planes}
         np.testing.assert_array_equal(whole(reader, "image"), file.image)
         with pytest.raises(ValueError, match="No plane 'psf'"):
-            reader.read_tiles("psf", [])
+            TileByTile(reader, "psf", [])
 
 
 def test_mask_without_names_is_no_mask(tmp_path: Path) -> None:
@@ -221,7 +222,7 @@ def test_damage_costs_a_tile(tmp_path: Path) -> None:
     path.write_bytes(content)
     with open_image(str(path)) as reader:
         good, bad = 0, []
-        tiles = iter(reader.read_tiles("image", reader.tiles_touching(reader.bbox)))
+        tiles = iter(TileByTile(reader, "image", reader.tiles_touching(reader.bbox)))
         while True:
             try:
                 box, values = next(tiles)

@@ -26,6 +26,7 @@ from lsst.dax.bulkcutout.readers.background import BackgroundModels
 from lsst.dax.bulkcutout.tests import tangent_layout, tangent_tract
 from lsst.dax.bulkcutout.tests.coadds import build_coadd, make_coadd, sky_planes, write_coadd
 from lsst.dax.bulkcutout.tests.sky import Sky
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 from lsst.images import cells as lic
 from lsst.images import fields as lif
 
@@ -163,13 +164,13 @@ def test_noise_and_mask_fractions_are_planes_by_name(tmp_path: Path, n_noise: in
         for name in names:
             kind, which = name.split("/")
             hdu = hdus[f"{'NOISE_REALIZATIONS' if kind == 'noise' else 'MASK_FRACTIONS'}/{which.upper()}"]
-            found = list(reader.read_tiles(name, tiles))
+            found = list(TileByTile(reader, name, tiles))
             assert [box for box, _ in found] == [reader.tile_box(*tile) for tile in sorted(tiles)]
             for box, pixels in found:
                 assert pixels.dtype == np.float32
                 np.testing.assert_array_equal(pixels, hdu.data[box.slices(OUTER)])
         with pytest.raises(ValueError, match="No plane 'noise/9'"):
-            reader.read_tiles("noise/9", [(0, 0)])
+            TileByTile(reader, "noise/9", [(0, 0)])
 
 
 def test_damage_in_the_header_of_a_noise_plane_is_no_concern_of_the_image(tmp_path: Path) -> None:
@@ -180,9 +181,9 @@ def test_damage_in_the_header_of_a_noise_plane_is_no_concern_of_the_image(tmp_pa
     path.write_bytes(content[:card] + content[card:].replace(b"NOISE_", b"NOSE__", 1))
     with open_image(str(path)) as reader:
         assert "noise/0" in reader.extra_planes
-        assert len(list(reader.read_tiles("image", [(0, 0)]))) == 1
+        assert len(list(TileByTile(reader, "image", [(0, 0)]))) == 1
         with pytest.raises(CorruptInputError, match="INDEX") as caught:
-            reader.read_tiles("noise/0", [(0, 0)])
+            TileByTile(reader, "noise/0", [(0, 0)])
         assert caught.value.box is None
 
 

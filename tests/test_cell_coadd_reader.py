@@ -29,6 +29,7 @@ from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.kernels.rice import MARGIN, unrice
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 from lsst.images import cells as lic
 from lsst.images import fields as lif
 from lsst.images import fits as lifits
@@ -151,7 +152,7 @@ def whole(reader: ImageReader, plane: str) -> np.ndarray:
     """Put all tiles of a plane together."""
     tiles = [(iy, ix) for iy in range(reader.n_tiles[0]) for ix in range(reader.n_tiles[1])]
     out = None
-    for box, pixels in reader.read_tiles(plane, tiles):
+    for box, pixels in TileByTile(reader, plane, tiles):
         if out is None:
             out = np.full(reader.bbox.shape, -99, dtype=pixels.dtype)
         assert pixels.shape == box.shape
@@ -325,7 +326,7 @@ def test_any_tiles_come_once_and_in_order(files: dict[str, Path], data: st.DataO
     tiles = data.draw(st.lists(st.tuples(st.integers(0, N_CELLS[0] - 1), st.integers(0, N_CELLS[1] - 1))))
     expected = astropy_planes(files[compression])[plane]
     with open_image(str(files[compression])) as reader:
-        found = list(reader.read_tiles(plane, tiles))
+        found = list(TileByTile(reader, plane, tiles))
         assert [box for box, _ in found] == [reader.tile_box(*tile) for tile in sorted(set(tiles))]
         for box, pixels in found:
             np.testing.assert_array_equal(pixels, expected[box.slices(reader.bbox)])
@@ -363,9 +364,9 @@ def test_tiles_touching_a_box_cover_it(
 def test_unknown_plane_or_tile_is_a_programming_error(files: dict[str, Path]) -> None:
     with open_image(str(files["gzip"])) as reader:
         with pytest.raises(ValueError, match=r"No plane 'psf'.*'image', 'mask', 'variance'"):
-            reader.read_tiles("psf", [(0, 0)])
+            TileByTile(reader, "psf", [(0, 0)])
         with pytest.raises(ValueError, match=r"No tile \(4, 0\)"):
-            reader.read_tiles("image", [(4, 0)])
+            next(TileByTile(reader, "image", [(4, 0)]))
         reader.close()
         reader.close()
 
@@ -374,9 +375,13 @@ def test_reader_needs_neither_lsst_images_nor_astropy(files: dict[str, Path]) ->
     """Jobs start by the thousand: what they import counts."""
     code = (
         "import sys\n"
+        "import numpy as np\n"
         "from lsst.dax.bulkcutout.readers import open_image\n"
         "with open_image(sys.argv[1]) as reader:\n"
-        "    list(reader.read_tiles('image', [(0, 0)])); reader.psf_kernels([(1, 1)])\n"
+        "    box = reader.tile_box(0, 0)\n"
+        "    canvas = np.empty(box.shape, dtype=np.float32)\n"
+        "    assert reader.load_tiles('image', [(0, 0)], canvas, box) == []\n"
+        "    reader.psf_kernels([(1, 1)])\n"
         "print([name for name in ('lsst.images', 'lsst.daf.butler', 'astropy') if name in sys.modules])\n"
     )
     run = subprocess.run(
@@ -625,7 +630,7 @@ def test_damaged_tile_costs_that_tile_alone(files: dict[str, Path], tmp_path: Pa
     path.write_bytes(content)
     good, bad = [], []
     with open_image(str(path)) as reader:
-        tiles = iter(reader.read_tiles("image", reader.tiles_touching(reader.bbox)))
+        tiles = iter(TileByTile(reader, "image", reader.tiles_touching(reader.bbox)))
         while True:
             try:
                 box, pixels = next(tiles)
@@ -706,10 +711,11 @@ COUNT_DAMAGE = """
 import sys
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.readers import open_image
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 n_damaged = 0
 with open_image(sys.argv[1]) as reader:
     for plane in ("image", "variance", "mask"):
-        tiles = iter(reader.read_tiles(plane, reader.tiles_touching(reader.bbox)))
+        tiles = iter(TileByTile(reader, plane, reader.tiles_touching(reader.bbox)))
         while True:
             try:
                 next(tiles)
@@ -773,7 +779,7 @@ def test_error_of_the_machine_passes_through(
 
     monkeypatch.setattr(os, "pread", pread)
     with open_image(str(files["gzip"])) as reader:
-        tiles = iter(reader.read_tiles("image", [(1, 2), (1, 3)]))
+        tiles = iter(TileByTile(reader, "image", [(1, 2), (1, 3)]))
         fails = True
         with pytest.raises(OSError) as caught:
             next(tiles)
@@ -830,6 +836,7 @@ import ast, sys, tempfile
 import numpy as np
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.readers import open_image
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 
 source, spans = open(sys.argv[1], "rb").read(), ast.literal_eval(sys.argv[2])
 
@@ -837,7 +844,7 @@ def read(path):
     planes, damaged = {}, 0
     with open_image(path) as reader:
         for plane in ("image", "mask", "variance"):
-            tiles = iter(reader.read_tiles(plane, reader.tiles_touching(reader.bbox)))
+            tiles = iter(TileByTile(reader, plane, reader.tiles_touching(reader.bbox)))
             planes[plane] = []
             while True:
                 try:
@@ -956,7 +963,7 @@ def test_one_cutout_of_a_full_size_patch_reads_four_tiles(full_size: FullSize) -
         tiles = reader.tiles_touching(box)
         assert tiles == [(9, 17), (9, 18), (10, 17), (10, 18)]
         cutout = np.zeros(box.shape, dtype=np.float32)
-        for tile, pixels in reader.read_tiles("image", tiles):
+        for tile, pixels in TileByTile(reader, "image", tiles):
             part = tile.intersection(box)
             assert part is not None
             cutout[part.slices(box)] = pixels[part.slices(tile)]

@@ -18,6 +18,7 @@ from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
 from lsst.dax.bulkcutout.tests.old_cell_coadds import OldCellCoadd
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 from lsst.dax.bulkcutout.verify.input_hdus import stitch_cells
 
 WCS: dict[str, Any] = {
@@ -42,7 +43,7 @@ def coadd() -> OldCellCoadd:
 
 def whole(reader: ImageReader, plane: str) -> np.ndarray:
     pixels: np.ndarray | None = None
-    for box, values in reader.read_tiles(plane, reader.tiles_touching(reader.bbox)):
+    for box, values in TileByTile(reader, plane, reader.tiles_touching(reader.bbox)):
         pixels = np.zeros(reader.bbox.shape, values.dtype) if pixels is None else pixels
         pixels[box.slices(reader.bbox)] = values
     assert pixels is not None

@@ -18,12 +18,13 @@ from lsst.dax.bulkcutout.boxes import Box
 from lsst.dax.bulkcutout.errors import CorruptInputError, UserError
 from lsst.dax.bulkcutout.readers import Companions, ImageReader, open_image
 from lsst.dax.bulkcutout.readers.plain_image import PlainImageReader
+from lsst.dax.bulkcutout.tests.tile_reading import TileByTile
 
 
 def whole(reader: ImageReader, plane: str) -> np.ndarray:
     """All pixels of a plane."""
     tiles = reader.tiles_touching(reader.bbox)
-    parts = list(reader.read_tiles(plane, tiles))
+    parts = list(TileByTile(reader, plane, tiles))
     out = np.zeros(reader.bbox.shape, dtype=parts[0][1].dtype)
     for box, pixels in parts:
         out[box.slices(reader.bbox)] = pixels
@@ -244,7 +245,7 @@ def test_damaged_tile_is_lost_alone(tmp_path: Path) -> None:
     content[starts[2] + 12 : starts[2] + 20] = b"\xff" * 8
     (tmp_path / "w.fits").write_bytes(content)
     with open_image(str(tmp_path / "a.fits"), companions=beside(tmp_path, weight="w.fits")) as reader:
-        tiles = reader.read_tiles("mask", reader.tiles_touching(reader.bbox))
+        tiles = TileByTile(reader, "mask", reader.tiles_touching(reader.bbox))
         found = []
         while True:
             try:

@@ -10,7 +10,7 @@ A new layout is a class that looks like `ImageReader`, and a line in
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
@@ -149,26 +149,6 @@ class ImageReader(Protocol):
         -------
         tiles
             Indices ``(iy, ix)``, row by row.
-        """
-
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        """Read tiles, each once, in the order of the file.
-
-        Parameters
-        ----------
-        plane
-            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
-        tiles
-            Tile indices ``(iy, ix)``.
-
-        Returns
-        -------
-        pixels
-            Iterator over pairs: box of absolute pixels, and their values,
-            float32 with NaN where there are none, or the mask's integers. A
-            damaged tile raises `CorruptInputError` with its ``box``; ``next``
-            then goes on with the tile that follows. After an `OSError` it
-            tries the same tiles again.
         """
 
     def load_tiles(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -26,7 +25,7 @@ from .mask_cards import BITS_PER_MASK_HDU, read_mask_planes
 from .pixel_plane import PixelPlane
 from .tile_loader import TileLoader
 from .tiled_image import TiledImage
-from .tiles import TileGrid, TileReader
+from .tiles import TileGrid
 
 __all__ = ("CellCoaddReader",)
 
@@ -90,29 +89,6 @@ class CellCoaddReader(TiledImage):
         """
         schema = schema_of(file.primary)
         return schema is not None and schema[0] == _SCHEMA
-
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        """Read some tiles of a plane, each once, in the order of the file.
-
-        Parameters
-        ----------
-        plane
-            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
-        tiles
-            Tile indices ``(iy, ix)``.
-
-        Returns
-        -------
-        pixels
-            Iterator over pairs: box of absolute pixels, and their values:
-            float32 with NaN where there are none, or the mask's integers. At
-            most one row of tiles is in memory. A damaged tile raises
-            `CorruptInputError` with its ``box``, after which ``next`` goes on
-            with the tile that follows; an `OSError` says nothing about the
-            file, and ``next`` tries the same tiles again.
-        """
-        hdus = self._plane(plane)
-        return TileReader(hdus, self._known_tiles(tiles), grid=self._grid, bits_each=BITS_PER_MASK_HDU)
 
     def cell_of(self, y: Any, x: Any) -> np.ndarray:
         """Cells that hold positions.

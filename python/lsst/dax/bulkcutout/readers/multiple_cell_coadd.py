@@ -12,8 +12,7 @@ patch is used.
 from __future__ import annotations
 
 import re
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -138,29 +137,6 @@ class MultipleCellCoaddReader(TiledImage):
             Indices ``(iy, ix)``, row by row.
         """
         return self._cell_grid.touching(box)
-
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        """Read some cells of a plane, each once, in the order of the grid.
-
-        Parameters
-        ----------
-        plane
-            ``image``, ``variance``, ``mask``, or one of `extra_planes`.
-        tiles
-            Indices ``(iy, ix)``.
-
-        Returns
-        -------
-        pixels
-            Iterator over pairs: box of absolute pixels, and their values:
-            float32 with NaN where there are none, or the mask's integers. A
-            damaged cell raises `CorruptInputError` with its ``box``, after
-            which ``next`` goes on; after an `OSError` it tries again.
-        """
-        if plane not in self._column_of:
-            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._column_of)}.")
-        tiles = sorted(set(self._known_tiles((int(iy), int(ix)) for iy, ix in tiles)))
-        return _Cells(tiles, self.tile_box, lambda tile: self._read_cell(plane, tile))
 
     def load_tiles(
         self,
@@ -341,34 +317,6 @@ class MultipleCellCoaddReader(TiledImage):
         if plane == "variance":
             factor = factor**2
         return (part.astype(np.float64) * factor).astype(np.float32) if factor != 1.0 else part.astype("f4")
-
-
-class _Cells(Iterator[tuple[Box, np.ndarray]]):
-    """Cells, one after the other."""
-
-    def __init__(
-        self,
-        tiles: Iterable[tuple[int, int]],
-        box: Callable[[int, int], Box],
-        read: Callable[[tuple[int, int]], np.ndarray],
-    ) -> None:
-        self._left = deque(tiles)
-        self._box = box
-        self._read = read
-
-    def __next__(self) -> tuple[Box, np.ndarray]:
-        if not self._left:
-            raise StopIteration
-        tile = self._left[0]
-        box = self._box(*tile)
-        try:
-            pixels = self._read(tile)
-        except CorruptInputError as error:
-            self._left.popleft()
-            raise CorruptInputError(str(error), box=box) from error
-        # An error that is not the file's leaves the cell where it is.
-        self._left.popleft()
-        return box, pixels
 
 
 def _column(values: Any, name: str) -> bool:

@@ -9,7 +9,7 @@ have them; variance, mask and PSF may be in files of their own.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -131,33 +131,6 @@ class PlainImageReader(TiledImage):
         if self._companions is not None:
             self._companions.close()
 
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        """Read some tiles of a plane, each once, in the order of the file.
-
-        Parameters
-        ----------
-        plane
-            One of `planes`, but psf.
-        tiles
-            Tile indices ``(iy, ix)``.
-
-        Returns
-        -------
-        pixels
-            Iterator over pairs: box of absolute pixels, and their values:
-            float32 with NaN where there are none, or the mask's integers:
-            ``NO_DATA`` where the image is NaN or the weight is not positive,
-            and what the mask file has. See `TiledImage.read_tiles`.
-        """
-        if plane not in self.planes or plane == "psf":
-            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self.planes)}.")
-        if plane == "variance":
-            # It needs no pixel of the image.
-            boxes = [self.tile_box(iy, ix) for iy, ix in sorted(set(tiles))]
-            return _Derived(iter([(box, np.empty(0)) for box in boxes]), self._variance)
-        image = super().read_tiles("image", tiles)
-        return _Derived(image, self._image if plane == "image" else self._mask)
-
     def load_tiles(
         self,
         plane: str,
@@ -175,7 +148,9 @@ class PlainImageReader(TiledImage):
         plane
             One of `planes`, but psf.
         tiles, canvas, within, last_rows, threads
-            As for `TiledImage.load_tiles`; what a mask is, `read_tiles` says.
+            As for `TiledImage.load_tiles`. The mask has ``NO_DATA`` where the
+            image is NaN or the weight is not positive, and what the mask file
+            has.
 
         Returns
         -------
@@ -310,25 +285,6 @@ def origin_of(header: FitsHeader) -> tuple[int, int]:
             )
     y, x = (1 - math.floor(value + _BREAK) for value in reference)
     return y, x
-
-
-class _Derived(Iterator[tuple[Box, np.ndarray]]):
-    """Tiles that are worked out from others; goes on after a damaged one."""
-
-    def __init__(
-        self,
-        tiles: Iterator[tuple[Box, np.ndarray]],
-        function: Callable[[Box, np.ndarray], np.ndarray],
-    ) -> None:
-        self._tiles = tiles
-        self._function = function
-
-    def __next__(self) -> tuple[Box, np.ndarray]:
-        box, pixels = next(self._tiles)
-        try:
-            return box, self._function(box, pixels)
-        except CorruptInputError as error:
-            raise CorruptInputError(str(error), box=box) from None
 
 
 def _find_image(file: FitsFile) -> Extension:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,7 +17,7 @@ from ..errors import CorruptInputError
 from .fits_file import FitsFile
 from .pixel_plane import PixelPlane
 from .tile_loader import TileLoader
-from .tiles import TileGrid, TileReader
+from .tiles import TileGrid
 
 __all__ = ("TiledImage",)
 
@@ -102,31 +102,6 @@ class TiledImage:
         """
         return self._grid.touching(box)
 
-    def read_tiles(self, plane: str, tiles: Iterable[tuple[int, int]]) -> Iterator[tuple[Box, np.ndarray]]:
-        """Read some tiles of a plane, each once, in the order of the file.
-
-        Parameters
-        ----------
-        plane
-            One of `planes`, but psf, or of `extra_planes`.
-        tiles
-            Tile indices ``(iy, ix)``.
-
-        Returns
-        -------
-        pixels
-            Iterator over pairs: box of absolute pixels, and their values:
-            float32 with NaN where there are none, or the mask's integers. At
-            most one row of tiles is in memory. A damaged tile raises
-            `CorruptInputError` with its ``box``, after which ``next`` goes on
-            with the tile that follows; an `OSError` says nothing about the
-            file, and ``next`` tries the same tiles again.
-        """
-        if plane not in self._planes:
-            raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
-        tiles = self._known_tiles(tiles)
-        return TileReader((self._planes[plane],), tiles, grid=self._grid, bits_each=0)
-
     def load_tiles(
         self,
         plane: str,
@@ -146,8 +121,8 @@ class TiledImage:
         tiles
             Tile indices ``(iy, ix)``, row by row, each once.
         canvas
-            Where the pixels go, rows contiguous: float32, or integers for a
-            mask, at least as wide as `read_tiles` gives.
+            Where the pixels go, rows contiguous: float32 with NaN where there
+            are none, or integers that hold all bits of the mask.
         within
             Absolute pixels of ``canvas``; those outside are left out.
         last_rows
