@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-
-from lsst.daf.butler import DatasetRef
 
 from .. import tables
 from ..skymap.locate import Covering, Locator
 from ..spool import Spool
 from .refused_rows import RefusedRows
-from .source_images import SourceImages
+from .source_images import Found, SourceImages
 
 __all__ = ("GIVEN", "NO_IMAGE_IN_TRACT", "find_fallbacks")
 
@@ -40,7 +38,7 @@ def find_fallbacks(
     images: SourceImages,
     moved: Spool,
     refused: RefusedRows,
-) -> dict[Place, dict[str, DatasetRef]]:
+) -> Found:
     """Give targets another patch that covers them, or refuse them.
 
     Of the patches whose image area holds the position and that have an image
@@ -72,17 +70,19 @@ def find_fallbacks(
     if not strays:
         return {}
     started = time.monotonic()
-    places: set[Place] = set()
-    for batch in rows.read_together(strays):
-        covering = _covering(locator, _follow_rule(batch))
-        keys = np.unique((covering.tract << 32) | covering.patch)
-        places.update(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True))
-    found = images.found(places)
+    found: Found = {}
     n_moved = 0
     for batch in rows.read_together(strays):
-        for part, tract, patch in _move(batch, found, locator, images.description, refused):
-            moved.add(tract, patch, part)
-            n_moved += part.num_rows
+        by_rule = _refuse_given(batch, images.description, refused)
+        covering = locator.covering(by_rule.column("ra").to_numpy(), by_rule.column("dec").to_numpy())
+        keys = np.unique((covering.tract << 32) | covering.patch)
+        found |= images.found(list(zip((keys >> 32).tolist(), (keys & 0xFFFFFFFF).tolist(), strict=True)))
+        best = _deepest(covering, found)
+        _refuse_uncovered(by_rule, covering.member[best], images.description, refused)
+        if len(best):
+            tract, patch = covering.tract[best], covering.patch[best]
+            moved.add(tract, patch, _moved(by_rule, covering, best))
+            n_moved += len(best)
     used = moved.groups()
     _LOG.info(
         "%d targets of %d patches without images are cut from %d other patches; found in %.1f s.",
@@ -94,43 +94,42 @@ def find_fallbacks(
     return {place: found[place] for place in used}
 
 
-def _move(
-    batch: pa.RecordBatch,
-    found: dict[Place, dict[str, DatasetRef]],
-    locator: Locator,
-    description: str,
-    refused: RefusedRows,
-) -> Iterator[tuple[pa.RecordBatch, np.ndarray, np.ndarray]]:
-    """Rows that get another patch, with their tracts and patches."""
-    by_rule = _follow_rule(batch)
-    if by_rule.num_rows < batch.num_rows:
-        given = batch.filter(batch.column(GIVEN))
-        refused.add_with(given, tables.NO_DATASET, _no_image(given, f"{description}."))
-    covering = _covering(locator, by_rule)
-    best = _deepest(covering, found)
-    member = covering.member[best]
-    left = np.ones(by_rule.num_rows, dtype=bool)
-    left[member] = False
-    in_tract = by_rule.column("patch").to_numpy() >= 0
+def _refuse_given(batch: pa.RecordBatch, description: str, refused: RefusedRows) -> pa.RecordBatch:
+    """Refuse rows whose patch the catalog itself names; gives the others."""
+    given = batch.column(GIVEN).to_numpy(zero_copy_only=False)
+    if not given.any():
+        return batch
+    rows = batch.filter(pa.array(given))
+    refused.add_with(rows, tables.NO_DATASET, _no_image(rows, f"{description}."))
+    return batch.filter(pa.array(~given))
+
+
+def _refuse_uncovered(
+    rows: pa.RecordBatch, covered: np.ndarray, description: str, refused: RefusedRows
+) -> None:
+    """Refuse rows that no image holds; ``covered`` are the others' places."""
+    left = np.ones(rows.num_rows, dtype=bool)
+    left[covered] = False
+    in_tract = rows.column("patch").to_numpy() >= 0
     if (lost := left & ~in_tract).any():
-        rows = _without_place(by_rule.filter(pa.array(lost)))
-        refused.add_with(rows, tables.OUTSIDE_FOOTPRINT, NO_IMAGE_IN_TRACT)
+        nowhere = _without_place(rows.filter(pa.array(lost)))
+        refused.add_with(nowhere, tables.OUTSIDE_FOOTPRINT, NO_IMAGE_IN_TRACT)
     if (lost := left & in_tract).any():
-        rows = by_rule.filter(pa.array(lost))
+        lacking = rows.filter(pa.array(lost))
         lacks = f"{description}, nor has another patch that covers the position."
-        refused.add_with(rows, tables.NO_DATASET, _no_image(rows, lacks))
-    if len(member):
-        chosen = by_rule.take(pa.array(member)).drop_columns([GIVEN])
-        values = {name: getattr(covering, name)[best] for name in ("tract", "patch", "x", "y")}
-        values["fallback"] = np.ones(len(member), dtype=bool)
-        arrays = [
-            pa.array(values[field.name]).cast(field.type)
-            if field.name in values
-            else chosen.column(field.name)
-            for field in chosen.schema
-        ]
-        moved = pa.RecordBatch.from_arrays(arrays, schema=chosen.schema)
-        yield moved, values["tract"], values["patch"]
+        refused.add_with(lacking, tables.NO_DATASET, _no_image(lacking, lacks))
+
+
+def _moved(rows: pa.RecordBatch, covering: Covering, best: np.ndarray) -> pa.RecordBatch:
+    """Rows in their other patches, an entry of ``covering`` each."""
+    chosen = rows.take(pa.array(covering.member[best])).drop_columns([GIVEN])
+    values = {name: getattr(covering, name)[best] for name in ("tract", "patch", "x", "y")}
+    values["fallback"] = np.ones(len(best), dtype=bool)
+    arrays = [
+        pa.array(values[field.name]).cast(field.type) if field.name in values else chosen.column(field.name)
+        for field in chosen.schema
+    ]
+    return pa.RecordBatch.from_arrays(arrays, schema=chosen.schema)
 
 
 def _no_image(rows: pa.RecordBatch, lacks: str) -> pa.Array:
@@ -141,11 +140,6 @@ def _no_image(rows: pa.RecordBatch, lacks: str) -> pa.Array:
     return pa.array(sentences, pa.string()).take(pa.array(place))
 
 
-def _follow_rule(batch: pa.RecordBatch) -> pa.RecordBatch:
-    given = batch.column(GIVEN).to_numpy(zero_copy_only=False)
-    return batch.filter(pa.array(~given)) if given.any() else batch
-
-
 def _without_place(rows: pa.RecordBatch) -> pa.RecordBatch:
     for name in ("tract", "patch"):
         index = rows.schema.get_field_index(name)
@@ -154,11 +148,7 @@ def _without_place(rows: pa.RecordBatch) -> pa.RecordBatch:
     return rows
 
 
-def _covering(locator: Locator, rows: pa.RecordBatch) -> Covering:
-    return locator.covering(rows.column("ra").to_numpy(), rows.column("dec").to_numpy())
-
-
-def _deepest(covering: Covering, found: dict[Place, dict[str, DatasetRef]]) -> np.ndarray:
+def _deepest(covering: Covering, found: Found) -> np.ndarray:
     """The best entry for each position that has any, by position."""
     keys = (covering.tract << 32) | covering.patch
     have = np.array([(tract << 32) | patch for tract, patch in found], dtype=np.int64)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
 from typing import Any
 
@@ -209,12 +210,11 @@ class RingsSkyMap:
         places = [place[near] for place in places]
         steps = range(-reach, reach + 1)
         with np.errstate(invalid="ignore"):
-            own = [np.floor(np.floor(place + 0.5) / self.patch_inner) for place in places]
-            for row, column in ((own[0] + dy, own[1] + dx) for dy in steps for dx in steps):
-                depth = np.minimum(*map(self._depth, places, (row, column)))
-                held = (depth >= 0) & (row >= 0) & (row < n) & (column >= 0) & (column < n)
-                index = np.flatnonzero(held)
-                found.append((index, (row[index] * n + column[index]).astype(np.int64), depth[index]))
+            rows, columns = ([self._strip(place, step) for step in steps] for place in places)
+            for (row, depth_y), (column, depth_x) in itertools.product(rows, columns):
+                index = np.flatnonzero((depth_y >= 0) & (depth_x >= 0))
+                depth = np.minimum(depth_y[index], depth_x[index])
+                found.append((index, (row[index] * n + column[index]).astype(np.int64), depth))
         index, patch, depth = (np.concatenate(values) for values in zip(*found, strict=True))
         return near[index], patch, depth
 
@@ -274,17 +274,20 @@ class RingsSkyMap:
         farthest = max(center - first.x0, last.x1 - center, center - first.y0, last.y1 - center)
         return math.atan(math.sqrt(2.0) * farthest * math.radians(self.pixel_scale_arcsec / 3600.0))
 
-    def _depth(self, place: np.ndarray, number: np.ndarray) -> np.ndarray:
-        """Distance along an axis to the nearest edge of the images of a row
-        or column of patches; negative outside.
+    def _strip(self, place: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """Row or column of patches so many steps from that of each place, and
+        how deep the place lies in their images along that axis; negative
+        outside, and where there are no such patches.
         """
+        number = np.floor(np.floor(place + 0.5) / self.patch_inner) + step
         low = number * self.patch_inner - self.patch_border
         high = (number + 1) * self.patch_inner + self.patch_border
         if self.clip:
             low, high = np.maximum(low, 0), np.minimum(high, self.n_patches * self.patch_inner)
         above = high - 0.5 - place
         # Boxes are half-open, as in `Box`.
-        return np.where(above > 0, np.minimum(place - (low - 0.5), above), -1.0)
+        held = (above > 0) & (number >= 0) & (number < self.n_patches)
+        return number, np.where(held, np.minimum(place - (low - 0.5), above), -1.0)
 
     @property
     def _ring_step(self) -> float:
