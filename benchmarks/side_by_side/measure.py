@@ -16,7 +16,7 @@ from pathlib import Path
 
 import psutil
 
-__all__ = ("FailedError", "measure")
+__all__ = ("FailedError", "measure", "warm_memory")
 
 INTERVAL_S = 0.05
 
@@ -66,6 +66,19 @@ def measure(command: Sequence[str], *, log: Path, report: Path, env: Mapping[str
     # Not ru_maxrss, which begins with the memory of who started the process.
     peaks = [sampler.peak, said_itself.pop("peak_bytes", 0)]
     return figures | {"peak_mb": max(peaks) / 1e6} | said_itself
+
+
+def warm_memory(path: Path, n_bytes: int) -> None:
+    """Write a file of zeros, so that there is memory for what comes.
+
+    On a virtual machine pages of memory that are used first may cost the
+    kernel ten times as much as later ones, because the host has to find
+    them: whoever came first would pay.
+    """
+    block = bytes(1 << 24)
+    with open(path, "wb", buffering=0) as file:
+        for start in range(0, n_bytes, len(block)):
+            file.write(block[: n_bytes - start])
 
 
 class _Sampler(threading.Thread):

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from .check import check_cutouts
 from .data import CASES, HDUS, Data
-from .measure import measure
+from .measure import measure, warm_memory
 from .peers import install
 from .targets import SIZE, patch_targets, save_targets
 from .tool_list import TOOLS, Tool
+from .tools.work import PLANES
 from .workplace import Workplace
 
 __all__ = ("measure_patch",)
@@ -97,6 +100,10 @@ def _run(place: Workplace, job: dict[str, Any], tool: Tool, *, peers: bool, chec
         python, env = str(install(tool.environment, place.environments)), place.peer_environment()
     path = place.scratch / "job.json"
     path.write_text(json.dumps(job))
+    output = Path(job["output"])
+    output.mkdir()
+    for plane, dtype in PLANES.items():
+        warm_memory(output / f"{plane}.raw", job["n"] * SIZE**2 * np.dtype(dtype).itemsize)
     script = TOOLS_DIRECTORY / f"{tool.script}.py"
     figures: dict[str, Any] = measure(
         [python, str(script), str(path)], log=place.scratch / "log", report=Path(job["report"]), env=env

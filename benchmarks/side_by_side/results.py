@@ -13,7 +13,7 @@ from typing import Any
 
 __all__ = ("ratio", "summarize", "table")
 
-MEDIANS = ("work_s", "work_cpu_s", "whole_s", "whole_cpu_s", "peak_mb")
+MEDIANS = ("work_s", "work_cpu_s", "work_kernel_s", "whole_s", "whole_cpu_s", "peak_mb")
 
 Result = Mapping[str, Any]
 

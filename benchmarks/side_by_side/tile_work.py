@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from .check import WrongPixelsError, check_product
 from .data import CHANNELS, Data
-from .measure import FailedError, measure
+from .measure import FailedError, measure, warm_memory
 from .patch_work import TOOLS_DIRECTORY
 from .peers import install
 from .targets import SIZE, tile_targets
@@ -75,6 +75,8 @@ def measure_tiles(
             if tool == "cutana":
                 python, env = str(install(tool, place.environments)), place.peer_environment()
             command = [python, str(TOOLS_DIRECTORY / f"{SCRIPTS[tool]}.py"), str(path)]
+            warm_memory(place.scratch / "warm", 2 * n * len(CHANNELS) * SIZE**2 * 4)
+            (place.scratch / "warm").unlink()
             figures = measure(command, log=place.scratch / "log", report=report, env=env)
             # Cutana starts processes of its own, so only wholes compare.
             figures = {name: figures[name] for name in ("whole_s", "whole_cpu_s", "peak_mb")}

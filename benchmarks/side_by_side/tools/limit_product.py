@@ -10,20 +10,22 @@ import json
 import sys
 from pathlib import Path
 
-from limit import cut
+from limit import cut, prepare
 from work import Sink, peak_bytes, read_targets, stopwatch
 
 
 def main() -> None:
     job = json.loads(Path(sys.argv[1]).read_text())
-    for part in (*job["warm_up"]["parts"], None, *job["parts"]):
-        if part is None:
-            elapsed = stopwatch()
-            continue
-        Path(part["output"]).mkdir(parents=True, exist_ok=True)
-        sink = Sink(part["output"])
-        cut(part, read_targets(part), sink)
-        sink.close()
+    for parts in (job["warm_up"]["parts"], job["parts"]):
+        targets = [read_targets(part) for part in parts]
+        for part, columns in zip(parts, targets, strict=True):
+            Path(part["output"]).mkdir(parents=True, exist_ok=True)
+            prepare(part, columns)
+        elapsed = stopwatch()
+        for part, columns in zip(parts, targets, strict=True):
+            sink = Sink(part["output"])
+            cut(part, columns, sink)
+            sink.close()
     report = {**elapsed(), "bytes": job["bytes"]}
     Path(job["report"]).write_text(json.dumps({**report, "peak_bytes": peak_bytes()}))
 

@@ -29,11 +29,15 @@ BLOCK = 2048
 
 
 class Sink:
-    """Writes cutouts raw, one unbuffered file a plane, as they come."""
+    """Writes cutouts raw, one unbuffered file a plane, as they come.
+
+    Files that are there are written over, so that the kernel need not look
+    for memory.
+    """
 
     def __init__(self, directory: str) -> None:
         self._directory = Path(directory)
-        self._files = {plane: open(self._directory / f"{plane}.raw", "wb", buffering=0) for plane in PLANES}
+        self._files = {plane: _open(self._directory / f"{plane}.raw") for plane in PLANES}
         self._order: list[np.ndarray] = []
         self.bytes = 0
 
@@ -47,6 +51,10 @@ class Sink:
         for file in self._files.values():
             file.close()
         np.save(self._directory / "order.npy", np.concatenate(self._order))
+
+
+def _open(path: Path) -> Any:
+    return open(path, "r+b" if path.exists() else "wb", buffering=0)
 
 
 def _write_all(file: Any, values: np.ndarray) -> int:
@@ -75,28 +83,50 @@ def read_targets(job: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def stopwatch() -> Callable[[], dict[str, float]]:
     """Start a stopwatch; calling it tells elapsed and CPU seconds, the latter
-    of all threads and of child processes that have ended.
+    of all threads and of child processes that have ended, and how many of
+    them were the kernel's.
     """
 
-    def cpu() -> float:
-        children = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return time.process_time() + children.ru_utime + children.ru_stime
+    def cpu() -> tuple[float, float]:
+        usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+        system = sum(each.ru_stime for each in usage)
+        return system + sum(each.ru_utime for each in usage), system
+
+    def elapsed() -> dict[str, float]:
+        total, system = cpu()
+        return {
+            "work_s": time.perf_counter() - start,
+            "work_cpu_s": total - start_cpu[0],
+            "work_kernel_s": system - start_cpu[1],
+        }
 
     start, start_cpu = time.perf_counter(), cpu()
-    return lambda: {"work_s": time.perf_counter() - start, "work_cpu_s": cpu() - start_cpu}
+    return elapsed
 
 
-def carry_out(cut: Callable[[Mapping[str, Any], dict[str, np.ndarray], Sink], None]) -> None:
+def carry_out(
+    cut: Callable[[Mapping[str, Any], dict[str, np.ndarray], Sink], None],
+    prepare: Callable[[Mapping[str, Any], dict[str, np.ndarray]], None] | None = None,
+) -> None:
     """Carry out the job whose file is named on the command line.
 
     First a small one, which is not timed: whatever a tool loads, compiles or
     caches when it is used first is not part of the work.
+
+    Parameters
+    ----------
+    cut
+        Does it, all of it.
+    prepare
+        Called before the time is taken.
     """
     job = json.loads(Path(sys.argv[1]).read_text())
     for each in (job["warm_up"], job):
         targets = read_targets(each)
         directory = Path(each["output"])
         directory.mkdir(parents=True, exist_ok=True)
+        if prepare is not None:
+            prepare(each, targets)
         elapsed = stopwatch()
         sink = Sink(each["output"])
         cut(each, targets, sink)
