@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from lsst.dax.bulkcutout.boxes import Box
+from lsst.dax.bulkcutout.kernels import pixel_list, rice
 from lsst.dax.bulkcutout.readers import PlainImageReader, open_image
 from lsst.dax.bulkcutout.readers.fits_extension import walk_extensions
 from lsst.dax.bulkcutout.readers.fits_file import FitsFile
@@ -259,3 +260,78 @@ def test_damaged_tiles_stay_in_bounds(what: str, tmp_path: Path) -> None:
         # damage comes to. (Of a wrong count the stream knows nothing.)
         told = by_tile[2].any(axis=1) | (by_tile[0] == by_tile[1]).all(axis=1) | (harm == 13)
         assert told.all()
+
+
+@pytest.fixture
+def interpreted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run decoders as Python, which sees each index."""
+
+    def load(stream: np.ndarray, place: int) -> np.uint64:
+        assert 0 <= place <= len(stream) - 8
+        return np.uint64(int.from_bytes(stream[place : place + 8].tobytes(), "big"))
+
+    monkeypatch.setattr(rice, "big_endian_64", load)
+    monkeypatch.setattr(rice, "leading_zeros", lambda word: np.uint64(64 - int(word).bit_length()))
+    for module, names in (
+        (rice, ("_fill", "_difference")),
+        (pixel_list, ("_word", "_signed", "_instructions")),
+    ):
+        for name in names:
+            monkeypatch.setattr(module, name, getattr(module, name).py_func)
+
+
+@pytest.mark.usefixtures("interpreted")
+@pytest.mark.parametrize("pixel_bytes", [1, 2, 4])
+def test_rice_decoder_stays_in_its_bytes(pixel_bytes: int) -> None:
+    """Whatever follows the stream, and however long its codes are: also those
+    of 94 bits, of which a whole block begins at its end.
+    """
+    rng = np.random.default_rng(pixel_bytes)
+    code_bits = {1: 3, 2: 4, 4: 5}[pixel_bytes]
+    for case in range(80):
+        block, stop = int(rng.choice([1, 7, 32, 200])), int(rng.integers(pixel_bytes, 40))
+        n_bytes = stop + 8 * block + rice.MARGIN
+        code = (1 << code_bits) - 1 if case % 2 else int(rng.integers(1 << code_bits))
+        step = "0" * int(rng.integers(63)) + "1" + "1" * max(0, code - 1)
+        bits = "1" * (8 * pixel_bytes) + f"{code:0{code_bits}b}" + step * (8 * n_bytes // len(step))
+        # No more than the decoder asks for.
+        stream = np.frombuffer(
+            int(bits[: 8 * n_bytes].ljust(8 * n_bytes, "0"), 2).to_bytes(n_bytes, "big"), "u1"
+        )
+        pixels = np.zeros(300, dtype="i4")
+        with np.errstate(over="ignore"):
+            rice.unrice.py_func(stream, 0, stop, block, pixel_bytes, 300, 300, pixels)
+
+
+@pytest.mark.usefixtures("interpreted")
+def test_pixel_list_decoder_stays_in_its_bytes() -> None:
+    rng = np.random.default_rng(6)
+    for _ in range(300):
+        stream = rng.integers(0, 256, int(rng.integers(0, 40))).astype("u1")
+        if len(stream) > 6 and rng.random() < 0.8:
+            stream[4:6] = 0, len(stream) // 2
+            stream[6::2] &= 0x7F
+        pixels = np.zeros(30, dtype="i4")
+        unplio = pixel_list.unplio.py_func
+        unplio(stream, 0, len(stream), 30, pixels)
+
+
+def test_header_does_not_decide_how_much_memory_is_taken(tmp_path: Path) -> None:
+    """Of a tile with many more pixels than its bytes can hold."""
+    path = tmp_path / "tile.fits"
+    hdu = astropy.io.fits.CompImageHDU(
+        np.ones((20, 20), "i4"), compression_type="RICE_1", tile_shape=(20, 20)
+    )
+    hdu.writeto(path)
+    content = path.read_bytes()
+    for card in (b"ZNAXIS1", b"ZNAXIS2", b"ZTILE1", b"ZTILE2"):
+        old = card.ljust(8) + b"=                   20"
+        assert content.count(old) == 1
+        content = content.replace(old, old[:-6] + b"200000")
+    path.write_bytes(content)
+    with FitsFile(str(path)) as file:
+        plane = PixelPlane(list(walk_extensions(file))[1], dtype=np.int32)
+        assert plane.shape == (200_000, 200_000)
+        zero = np.zeros(1, dtype=np.int64)
+        (error,) = plane.load_tiles(zero, zero, np.zeros((5, 5), "i4"), (0, 0), zero + 5).values()
+    assert "bytes are too few for its pixels" in str(error)

@@ -122,7 +122,10 @@ def unrice(
                 zeros = leading_zeros(window)
                 used = zeros + _ONE + bits
                 if used > have:
-                    # Hardly ever: a very large step, or damage.
+                    # Hardly ever: a very large step, or damage. Such pixels
+                    # may take more than the margin has for each.
+                    if place > stop + 8:
+                        return False
                     zeros = np.uint64(0)
                     while leading_zeros(window) >= have:
                         zeros += have

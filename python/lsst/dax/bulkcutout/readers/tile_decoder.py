@@ -24,6 +24,9 @@ __all__ = ("PlainTiles", "TileDecoder")
 _MOST_INFLATED = 1 << 20
 """Bytes of tiles that are inflated before they are converted."""
 
+_MOST_PIXELS_A_BYTE = 8 * 1032
+"""More than the best compression of nothing but zeros reaches."""
+
 _TYPES: dict[tuple[bool, int], tuple[np.dtype[Any], np.dtype[Any]]] = {
     (is_float, width): (np.dtype(f"u{max(width, 4)}"), np.dtype(f"{'f' if is_float else 'i'}{max(width, 4)}"))
     for is_float, width in [(False, 1), (False, 2), (False, 4), (False, 8), (True, 4), (True, 8)]
@@ -207,15 +210,21 @@ class TileDecoder:
         stores = codec.stores[numbers]
         for index in np.flatnonzero(stores == Store.NOWHERE).tolist():
             self._damage(index, "it has no bytes, or bytes outside the HDU")
+        n_pixels = tiles[:, TileColumn.N_ROWS] * tiles[:, TileColumn.N_COLUMNS]
+        if codec.name != "PLIO_1":
+            # A damaged header must not ask for all the memory there is.
+            is_sparse = n_pixels > _MOST_PIXELS_A_BYTE * codec.sizes[numbers]
+            for index in np.flatnonzero(is_sparse & (stores != Store.NOWHERE)).tolist():
+                self._damage(index, f"{codec.sizes[numbers[index]]} bytes are too few for its pixels")
+            stores[is_sparse] = Store.NOWHERE
         for store in (Store.COMPRESSED_DATA, Store.GZIP_COMPRESSED_DATA, Store.UNCOMPRESSED_DATA):
             members = np.flatnonzero(stores == store)
             here = numbers[members]
-            n_pixels = tiles[members, TileColumn.N_ROWS] * tiles[members, TileColumn.N_COLUMNS]
             source = self._file.source
             pieces = pieces_of(
                 codec.addresses[here],
                 codec.sizes[here],
-                n_pixels,
+                n_pixels[members],
                 piece_bytes=source.piece_bytes,
                 gap_bytes=source.gap_bytes,
             )
