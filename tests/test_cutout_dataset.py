@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 import pytest
 
-from lsst.dax.bulkcutout.cutout_dataset import CutoutDataset, CutoutDatasetWriter
+from lsst.dax.bulkcutout.cutout_dataset import CutoutDataset
+from lsst.dax.bulkcutout.cutout_dataset_writer import CutoutDatasetWriter
 from lsst.dax.bulkcutout.errors import CorruptInputError
 from lsst.dax.bulkcutout.tables import MaskPlane
 from lsst.dax.bulkcutout.wcs import TangentWcs
@@ -71,8 +72,8 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         CutoutDataset(tmp_path / "text")
     write(tmp_path / "newer")
     with h5py.File(tmp_path / "newer", "r+") as file:
-        file.attrs["schema_version"] = 3
-    with pytest.raises(CorruptInputError, match="not a cutout dataset of version 2"):
+        file.attrs["schema_version"] = 4
+    with pytest.raises(CorruptInputError, match="not a cutout dataset of version 3"):
         CutoutDataset(tmp_path / "newer")
     with pytest.raises(FileNotFoundError):
         CutoutDataset(tmp_path / "absent")

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout import cutout_dataset, open_cutouts, target_table
 from lsst.dax.bulkcutout.campaign import Campaign
+from lsst.dax.bulkcutout.cutout_dataset_writer import CutoutDatasetWriter
 from lsst.dax.bulkcutout.errors import UserError
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.manifest import read_manifest
@@ -293,7 +294,7 @@ def test_scattered_targets_are_read_as_numpy_would(
     image = np.arange(80 * 2 * 3 * 3, dtype="f4").reshape(80, 2, 3, 3)
     mask = (np.arange(80 * 2 * 3 * 3) % 11).astype("i4").reshape(80, 2, 3, 3)
     if not path.exists():
-        writer = cutout_dataset.CutoutDatasetWriter(
+        writer = CutoutDatasetWriter(
             path,
             tract=1,
             patch=2,
@@ -304,8 +305,9 @@ def test_scattered_targets_are_read_as_numpy_would(
             wcs=[TangentWcs((10.0, 2.0), (0.0, 0.0), ((1e-4, 0.0), (0.0, 1e-4)))] * 2,
         )
         writer.add_size(3, 80, planes={"image": np.dtype("f4"), "mask": np.dtype("i4")}, psf_shape=None)
-        writer.write(3, "image", slice(0, 80), image)
-        writer.write(3, "mask", slice(0, 80), mask)
+        for band in range(2):
+            writer.write(3, "image", slice(0, 80), image[:, band], band=band)
+            writer.write(3, "mask", slice(0, 80), mask[:, band], band=band)
         writer.close()
     index = np.array(sorted(chosen), dtype=np.int64)
     with (

@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
+import json
 import math
 import shutil
 import tracemalloc
@@ -550,7 +551,7 @@ def test_same_request_needs_no_patch_anew(run: Path) -> None:
     assert top_up(campaign, run / "request.json") == 0
     for path in campaign.datastore.glob("**/*_bulk_cutouts/**/*.h*5"):
         with h5py.File(path, "r+") as file:
-            file.attrs["neighbors"] = "[]"
+            file.attrs["header"] = json.dumps(json.loads(file.attrs["header"]) | {"neighbors": []})
     assert top_up(campaign, run / "request.json") == 9
 
 

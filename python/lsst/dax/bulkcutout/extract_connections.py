@@ -101,6 +101,10 @@ class ExtractCutoutsConfig(PipelineTaskConfig, pipelineConnections=ExtractCutout
         doc="What is to be subtracted from the image: stored, none, or the name of a background model.",
         default="stored",
     )
+    precision = Field[str](
+        doc="How exact float planes are: exact, or sigma/N with a power of two.",
+        default="exact",
+    )
     companions = DictField[str, str](
         doc="Storage class that the repository gives each kind of companion.", default={}
     )

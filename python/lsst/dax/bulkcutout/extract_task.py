@@ -184,6 +184,7 @@ class ExtractCutoutsTask(PipelineTask):
                 retry=self._retry,
                 neighbors=neighbors,
                 background=self.config.background,
+                precision=self.config.precision,
                 unusable=unusable,
                 companions={image.dataset_id: self._describe(image) for image in images if image.companions},
                 threads=self.config.threads,

@@ -12,7 +12,7 @@ import numpy as np
 
 from .tables import MaskPlane
 
-__all__ = ("NO_DATA", "mask_dtype", "merge_mask_planes", "reencode_mask")
+__all__ = ("NO_DATA", "is_same_encoding", "mask_dtype", "merge_mask_planes", "reencode_mask")
 
 NO_DATA = "NO_DATA"
 """Name of the plane that marks pixels outside all coverage."""
@@ -76,6 +76,25 @@ def mask_dtype(planes: Sequence[MaskPlane]) -> np.dtype:
         The type: int32, or int64 where a bit is above 30.
     """
     return np.dtype(np.int64 if max(plane.bit for plane in planes) > 30 else np.int32)
+
+
+def is_same_encoding(old: Sequence[MaskPlane], new: Sequence[MaskPlane]) -> bool:
+    """Tell whether a mask can stay as it is.
+
+    Parameters
+    ----------
+    old
+        Table of the mask.
+    new
+        Table that holds every plane of ``old`` by name.
+
+    Returns
+    -------
+    same
+        Whether no bit moves, and the integers are of the same type.
+    """
+    bits = {plane.name: plane.bit for plane in new}
+    return mask_dtype(old) == mask_dtype(new) and all(bits[plane.name] == plane.bit for plane in old)
 
 
 def reencode_mask(mask: np.ndarray, old: Sequence[MaskPlane], new: Sequence[MaskPlane]) -> np.ndarray:

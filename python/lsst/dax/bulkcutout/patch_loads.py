@@ -102,7 +102,13 @@ def write_patch_loads(
     )
     for tract in plan.tracts:
         rows.update(target_counts(campaign.targets / tract.path))
-        costs = prices(request.planes, tract.rows_by_size, n_bands=len(plan.bands), sample=sample)
+        costs = prices(
+            request.planes,
+            tract.rows_by_size,
+            n_bands=len(plan.bands),
+            sample=sample,
+            precision=request.precision,
+        )
         wanted = sum(price.bytes for price in costs if price.wanted)
         bytes_a_row[tract.tract] = wanted / sum(tract.rows_by_size.values())
     files = [

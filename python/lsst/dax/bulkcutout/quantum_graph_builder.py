@@ -326,6 +326,7 @@ def _pipeline(
         "storage_class": dataset_type.storageClass_name,
         "planes": list(request.planes),
         "background": request.background,
+        "precision": request.precision,
         "plan": campaign.plan.as_uri(),
         "plan_sha256": sha256_of(campaign.plan.read_bytes()),
         "mask_codes": dict(request.companions.mask_codes or {}),

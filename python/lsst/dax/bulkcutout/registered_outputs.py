@@ -40,7 +40,7 @@ class RegisteredOutputs:
     campaign, plan
         The campaign and its plan.
     request
-        Planes, background and companions that are wanted.
+        Planes, background, precision and companions that are wanted.
     """
 
     def __init__(self, butler: Butler, campaign: Campaign, plan: Plan, request: CutoutRequest) -> None:
@@ -49,6 +49,7 @@ class RegisteredOutputs:
         self._targets = {tract.tract: campaign.targets / tract.path for tract in plan.tracts}
         self._planes = frozenset(request.planes)
         self._background = request.background
+        self._precision = request.precision
         self._mask_codes = request.companions.mask_codes
         self.used: list[QuantumOutput] = []
         """Those that were found to be usable."""
@@ -117,6 +118,7 @@ class RegisteredOutputs:
                     and dataset.inputs == tuple(inputs)
                     and dataset.neighbors == tuple(neighbors)
                     and dataset.background == self._background
+                    and dataset.precision == self._precision
                     and json.loads(dataset.companions or "{}") == self._companions(patch)
                     and self._has_targets(dataset, patch)
                 )

@@ -40,9 +40,9 @@ def top_up(
     request_file
         The request as it is now.  Its catalog may have more rows, it may name
         more bands; whatever has changed, a patch is cut again only if its
-        targets, images, bands, planes or background are no longer those of
-        its cutouts.  If `None`, it has not changed; its catalog, and the
-        images in the repository, may have.
+        targets, images, bands, planes, background or precision are no longer
+        those of its cutouts.  If `None`, it has not changed; its catalog, and
+        the images in the repository, may have.
     again
         Patches (tract, patch) that are cut again in any case.
 

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 from ..formats.hdf5_reader import HDF5Reader
 from ..manifest import Manifest, ProductFile
 from ..planes import BACKGROUND_NONE, BACKGROUND_STORED, EXTRA_PLANES
+from ..precision import EXACT, steps_per_sigma
 from ..tables import in_band_order
 from .markdown import markdown_table
 
@@ -35,14 +37,16 @@ def pixel_sections(directory: Path, manifest: Manifest, files: Sequence[ProductF
     Returns
     -------
     sections
-        Markdown: units and projection, background, variance and mask, noise
-        and mask fractions, PSF; an empty text for what it does not have.
+        Markdown: units and projection, background, precision, variance and
+        mask, noise and mask fractions, PSF; an empty text for what it does not
+        have.
     """
     absent = _psf_notes(directory, files) if "psf" in manifest.request.get("planes", ()) else []
     with HDF5Reader(directory / files[0].path) as reader:
         return [
             _pixels(reader, _units(directory, files)),
             _background(directory, files),
+            _precision(reader),
             _variance_and_mask(reader),
             _extra_planes(directory, files, manifest),
             _psf(reader, absent),
@@ -82,6 +86,7 @@ def _pixels(reader: HDF5Reader, units: Sequence[str]) -> str:
         unit=unit,
         scale=float(reader.read("images/pixel_scale", (0, 0))) if reader.n_rows else 0.0,
         projection=_LINEAR_TERMS if linear else "",
+        rounded=", rounded as said below" if _precision(reader) else "",
     )
 
 
@@ -146,6 +151,16 @@ def _extra_planes(directory: Path, files: Sequence[ProductFile], manifest: Manif
     return "## Noise and mask fractions\n\n" + "".join(lines) if lines else ""
 
 
+def _precision(reader: HDF5Reader) -> str:
+    """Whether pixels are rounded; those of older versions never are."""
+    precision = reader.meta("precision") if "meta/precision" in reader else EXACT
+    if precision == EXACT:
+        return ""
+    n = steps_per_sigma(precision)
+    noise = 100 * (math.sqrt(1 + 1 / (12 * n * n)) - 1)
+    return _PRECISION.format(precision=precision, n=n, noise=f"{noise:.2g}", part=f"{100 / (4 * n):.2g}")
+
+
 def _variance_and_mask(reader: HDF5Reader) -> str:
     if not reader.mask_planes:
         return _VARIANCE
@@ -165,7 +180,7 @@ _PIXELS = """\
 ## Pixels, units and projection
 
 - {unit}
-- Pixels are {scale:.3g} arcsec wide and were never resampled: each value is that of the input image.
+- Pixels are {scale:.3g} arcsec wide and were never resampled: each value is that of the input image{rounded}.
 - Arrays are indexed `[row, band, y, x]`; bands are in the order of `meta/band_order`.
 - Pixel positions are zero-based, whole numbers at the centres of pixels. The target lies at `x_cutout`,
   `y_cutout`, within a pixel of the middle: for size `n` the first pixel is `ceil(x - n / 2)`.
@@ -207,6 +222,18 @@ on purpose.
 _NOT_STORED = """\
 - The request asked for `{requested}`: these are not the pixels of the files, but those with the background
   models that are in the files taken out or put in.
+"""
+
+
+_PRECISION = """\
+## Precision
+
+The request asked for `{precision}`: image, variance and noise are rounded, which saves room.
+
+- Image and noise are rounded to the nearest multiple of `images/flux_step`, a power of two of at most
+  sigma / {n} for each cutout and band; 0 says that they are exact. Sigma is the root of the median variance.
+  This adds at most {noise} % to the noise, and no bias.
+- Each variance is off by at most {part} % of itself.
 """
 
 

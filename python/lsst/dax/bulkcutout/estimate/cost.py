@@ -12,6 +12,8 @@ import dataclasses
 import math
 from collections.abc import Collection, Mapping
 
+from ..precision import EXACT, is_rounded, steps_per_sigma
+
 __all__ = (
     "SECONDS_PER_JOB",
     "SECONDS_PER_PACKAGED_MB",
@@ -56,6 +58,11 @@ SECONDS_PER_PACKAGED_MB = 0.007
 MOST_QUANTA = 500
 MOST_SECONDS = 900.0
 """Bounds of a job, where the site does not set others."""
+
+ROUNDED_BITS = {"image": 3.5, "noise": 3.5, "variance": 1.0}
+"""Bits that a pixel takes beside those of the N steps of a rounded sigma: for
+noise alone 2.5 (two of its spread, half a one because a step is a power of
+two), and one for stars and galaxies; variances are smooth."""
 
 MASK_PART = 0.05
 """Part to which masks shrink: 0.047 for those of the made-up sky."""
@@ -105,7 +112,12 @@ class Price:
 
 
 def prices(
-    planes: Collection[str], rows_by_size: Mapping[int, int], *, n_bands: int, sample: Sample
+    planes: Collection[str],
+    rows_by_size: Mapping[int, int],
+    *,
+    n_bands: int,
+    sample: Sample,
+    precision: str = EXACT,
 ) -> tuple[Price, ...]:
     """Work out the size of each plane in the product.
 
@@ -119,6 +131,8 @@ def prices(
         Length of the band axis.
     sample
         What is known of the images.
+    precision
+        How exact float planes are to be.
 
     Returns
     -------
@@ -137,8 +151,16 @@ def prices(
         ("noise", 4 * pixels * sample.n_noise, noise),
         ("mask_fraction", 4 * pixels * sample.n_fractions, f"{sample.n_fractions} planes"),
     ]
+    found = [_rounded(name, size, remark, precision) for name, size, remark in found]
     columns = Price("columns", rows * (ROW_BYTES + n_bands * ROW_BAND_BYTES), True)
     return (*(Price(name, size, name in planes, remark) for name, size, remark in found if size), columns)
+
+
+def _rounded(plane: str, size: int, remark: str, precision: str) -> tuple[str, int, str]:
+    if not is_rounded(plane, precision):
+        return plane, size, remark
+    bits = math.log2(steps_per_sigma(precision)) + ROUNDED_BITS[plane]
+    return plane, round(size * bits / 32), f"{remark}, compressed, by experience".removeprefix(", ")
 
 
 def quantum_seconds(*, rows: int, images: int, image_bytes: int, product_bytes: int) -> float:

@@ -80,7 +80,9 @@ def work_out(
     rows_by_size: Counter[int] = Counter()
     for tract in plan.tracts:
         rows_by_size.update(tract.rows_by_size)
-    output = prices(request.planes, rows_by_size, n_bands=len(plan.bands), sample=sample)
+    output = prices(
+        request.planes, rows_by_size, n_bands=len(plan.bands), sample=sample, precision=request.precision
+    )
     product = sum(price.bytes for price in output if price.wanted)
     place = Path(request.output)
     while not place.exists():

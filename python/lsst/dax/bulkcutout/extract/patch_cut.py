@@ -20,10 +20,11 @@ import pyarrow.compute as pc
 
 from .. import tables
 from ..boxes import Box, first_pixel
-from ..cutout_dataset import CutoutDatasetWriter
+from ..cutout_dataset_writer import CutoutDatasetWriter
 from ..errors import CorruptInputError, InternalError, UserError
 from ..masks import mask_dtype, merge_mask_planes
 from ..planes import BACKGROUND_STORED, EXTRA_PLANES
+from ..precision import EXACT
 from ..readers import ImageReader
 from ..tables import NeighborInput
 from ..target_table import read_targets
@@ -87,6 +88,8 @@ class PatchCut:
         Why images could not be used, a sentence for each.
     companions
         By the identifier of an image what belongs to it, in words of JSON.
+    precision
+        How exact float planes are, as the request says it.
     threads
         How many threads may work; the result does not depend on it.
     """
@@ -104,6 +107,7 @@ class PatchCut:
         background: str = BACKGROUND_STORED,
         unusable: Sequence[str] = (),
         companions: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
+        precision: str = EXACT,
         threads: int = 1,
     ) -> None:
         self._bands = bands
@@ -123,6 +127,7 @@ class PatchCut:
         images = [readers[band] for band in bands if band in readers]
         images += [each.reader for each in self._neighbors if each.reader is not None]
         self._background = background
+        self._precision = precision
         self._unusable = list(unusable)
         self._companions = companions
         self._swaps = {
@@ -189,6 +194,7 @@ class PatchCut:
             wcs=[self._readers[band].wcs if band in self._readers else None for band in self._bands],
             neighbors=[each.source for each in self._neighbors],
             background=self._background,
+            precision=self._precision,
             unusable=self._unusable,
             companions=self._companions,
             extra_planes=self._extra,
@@ -248,9 +254,8 @@ class PatchCut:
                 try:
                     lost = self._write_kernels(writer, bands[band], place, columns, offset, number)
                     for block in ahead(bands[band].cut(place, columns, lost), threads=self._threads):
-                        for plane, pixels in block.pixels.items() if len(block.index) else ():
-                            if plane.partition("/")[0] in self._planes:
-                                writer.write(size, plane, block.index + offset, pixels, band=number)
+                        if len(block.index):
+                            writer.write_cutouts(size, block.index + offset, block.pixels, band=number)
                 except CorruptInputError as error:
                     # What belongs to the whole image is damaged: its kernels.
                     self.damage.append(str(error))

@@ -482,6 +482,37 @@ class Cutout:
         # Files of the first version: no cutout was ever completed.
         return int(self.valid_fraction(band) > 0)
 
+    def flux_step(self, band: str) -> float:
+        """Tell how image and noise were rounded.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        step
+            Pixels are the nearest multiples of it; 0 where they are exact.
+        """
+        return self._step("flux", band)
+
+    def variance_step(self, band: str) -> float:
+        """Tell how the variance was rounded.
+
+        Parameters
+        ----------
+        band
+            Name of the band.
+
+        Returns
+        -------
+        step
+            Relative: a variance is off by at most half of this part of it; 0
+            where it is exact.
+        """
+        return self._step("variance", band)
+
     def stitched(self, band: str) -> bool:
         """Tell whether pixels are from images of other patches.
 
@@ -504,6 +535,11 @@ class Cutout:
 
     def _value(self, path: str, *index: int) -> np.ndarray:
         return self._reader.read(path, (self._index, *index))
+
+    def _step(self, name: str, band: str) -> float:
+        path = f"images/{name}_step"
+        number = self._band(band)
+        return float(self._value(path, number)) if path in self._reader else 0.0
 
     def _band(self, band: str) -> int:
         if band not in self.bands:

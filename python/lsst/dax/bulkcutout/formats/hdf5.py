@@ -8,12 +8,18 @@ A file's bytes follow from its contents alone: no times, a fixed version of
 the HDF5 format, datasets created in a fixed order, and space given to them
 before the first row comes, so that neither the size of the blocks nor their
 order matters.
+
+Pixels are written past HDF5, to the places that it has given them: as they
+are, or as chunks that are compressed already. Those that come from a file of
+the same layout are moved without being looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
+import math
 import os
 import re
 from pathlib import Path
@@ -24,13 +30,15 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import InternalError, TransientError, UserError
+from ..pixel_chunks import FILTERS, compress
 from ..planes import EXTRA_PLANES
+from ..stored_rows import ChunkRows, FloatRows, write_all
 from . import part_path
 from .healpix import nested_pixel
 from .layout import Column, ProductLayout, is_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 __all__ = ("HDF5Writer",)
 
@@ -78,11 +86,13 @@ class HDF5Writer:
         # Kept open: a dataset that is opened anew has the default chunk cache.
         self._datasets: dict[str, h5py.Dataset] = {}
         self._file: h5py.File | None = None
+        self._descriptor = -1
         with self._disk_errors():
             self._path.parent.mkdir(parents=True, exist_ok=True)
             # This version is the oldest with compact chunk indices; every
             # HDF5 library since 2016 reads it.
             self._file = h5py.File(self._part, "w", libver=("v110", "v110"), track_order=False)
+            self._descriptor = os.open(self._part, os.O_RDWR)
             self._create_file()
 
     def __enter__(self) -> Self:
@@ -105,14 +115,16 @@ class HDF5Writer:
         columns
             Arrays by path (``catalog/row``, ``images/flux``, ...; keys of
             `ProductLayout.columns`), the first axis the row.  Text and carried
-            columns may be Arrow arrays, whose nulls go to ``carried_null``.
+            columns may be Arrow arrays, whose nulls go to ``carried_null``,
+            and pixels rows of another file (`FloatRows`, `ChunkRows`).
             ``images/band``, ``catalog/healpix`` and ``carried_null`` are not
             to be given; ``catalog/ra`` and ``catalog/dec`` go together.
 
         Raises
         ------
         InternalError
-            Raised if rows or datasets are not those of the layout.
+            Raised if rows or datasets are not those of the layout, or if one
+            that is compressed comes before the one before it is whole.
         TransientError
             Raised if the disk takes no more.
         """
@@ -131,7 +143,7 @@ class HDF5Writer:
         if "catalog/ra" in columns:
             pixels = nested_pixel(columns["catalog/ra"], columns["catalog/dec"], self._layout.healpix_order)
             with self._disk_errors():
-                self._datasets["catalog/healpix"][start : start + len(pixels)] = pixels
+                self._write_array("catalog/healpix", start, pixels.astype("<i8", copy=False))
 
     def close(self) -> None:
         """Finish the file and give it its name.
@@ -153,8 +165,8 @@ class HDF5Writer:
                 self._create_text(self._layout.columns[path], texts)
             self._datasets.clear()
             self._file.close()
-            with open(self._part, "rb") as stream:
-                os.fsync(stream.fileno())
+            os.fsync(self._descriptor)
+            self._close_descriptor()
             os.replace(self._part, self._path)
 
     def _create_file(self) -> None:
@@ -230,10 +242,9 @@ class HDF5Writer:
             self._describe(self._file[column.path], column)
             return
         settings: dict[str, Any] = {}
-        if column.path == "images/mask" and self._n_rows:
+        if column.is_compressed and self._n_rows:
             # A cutout of a band is a chunk, as in the quanta's outputs.
-            # Without a chunk cache chunks reach the file in the order of rows.
-            settings = {"chunks": (1, 1, *column.shape[1:]), "rdcc_nbytes": 0, **_COMPRESSED}
+            settings = {"chunks": (*(1,) * (len(shape) - 2), *shape[-2:]), **FILTERS}
         else:
             created = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
             created.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
@@ -249,7 +260,7 @@ class HDF5Writer:
         settings: dict[str, Any] = {}
         if texts:
             rows = min(len(texts), max(1, _TEXT_CHUNK_BYTES // data.itemsize))
-            settings = {"chunks": (rows,), "rdcc_nbytes": 0, **_COMPRESSED}
+            settings = {"chunks": (rows,), "rdcc_nbytes": 0, **FILTERS}
         dtype = _text_dtype(data)
         dataset = self._file.create_dataset(
             column.path, data=data.astype(dtype), dtype=dtype, track_times=False, **settings
@@ -263,21 +274,66 @@ class HDF5Writer:
     def _write_rows(self, column: Column, start: int, values: Any) -> None:
         if column.path.startswith("carried/"):
             values, null = _without_nulls(values)
-            self._datasets[f"carried_null/{column.path[8:]}"][start : start + len(null)] = null
+            self._write_array(f"carried_null/{column.path[8:]}", start, null)
         if column.dtype is None:
             self._text[column.path] += (
                 values.to_pylist() if hasattr(values, "to_pylist") else map(str, values)
             )
             return
-        given = np.asarray(values)
-        if given.shape[1:] != column.shape:
+        if not isinstance(values, FloatRows | ChunkRows):
+            values = np.asarray(values)
+        if values.shape[1:] != column.shape:
             raise InternalError(
-                f"{self._path.name}: a row of {column.path} is {column.shape}, not {given.shape[1:]}."
+                f"{self._path.name}: a row of {column.path} is {column.shape}, not {values.shape[1:]}."
             )
+        dataset = self._datasets[column.path]
+        if isinstance(values, FloatRows) and values.dtype == column.dtype and dataset.chunks is None:
+            values.copy_to(self._descriptor, self._place(column.path, start))
+        elif isinstance(values, ChunkRows) and self._takes_chunks(dataset, values):
+            self._write_chunks(dataset, start, values.streams())
+        else:
+            self._write_array(column.path, start, self._as_stored(column, np.asarray(values)))
+
+    def _as_stored(self, column: Column, given: np.ndarray) -> np.ndarray:
         array = given.astype(column.dtype, copy=False)
         if array.dtype != given.dtype and array.dtype.kind in "iub" and not np.array_equal(array, given):
             raise InternalError(f"{self._path.name}: values of {column.path} do not fit {column.dtype}.")
-        self._datasets[column.path][start : start + len(array)] = array
+        return array
+
+    def _write_array(self, path: str, start: int, values: np.ndarray) -> None:
+        dataset = self._datasets[path]
+        if not values.size:
+            return
+        if dataset.chunks is not None:
+            self._write_chunks(dataset, start, compress(values.reshape(-1, *values.shape[-2:])))
+        else:
+            view = memoryview(np.ascontiguousarray(values).reshape(-1).view(np.uint8))
+            write_all(self._descriptor, view, self._place(path, start))
+
+    def _write_chunks(self, dataset: h5py.Dataset, start: int, streams: Iterable[bytes | memoryview]) -> None:
+        # They lie in the file as they come, so their order is seen in it.
+        for column in self._layout.columns.values():
+            if f"/{column.path}" == dataset.name:
+                break
+            if column.is_compressed and self._written[column.path] < self._n_rows:
+                raise InternalError(
+                    f"{self._path.name}: {dataset.name[1:]} comes before {column.path} is whole."
+                )
+        shape = dataset.shape[1:-2]
+        places = ((row, *inner) for row in itertools.count(start) for inner in np.ndindex(*shape))
+        # The streams are the shorter ones.
+        for stream, place in zip(streams, places, strict=False):
+            dataset.id.write_direct_chunk((*place, 0, 0), stream)
+
+    def _takes_chunks(self, dataset: h5py.Dataset, rows: ChunkRows) -> bool:
+        return rows.chunks == dataset.chunks and rows.dtype == dataset.dtype and rows.is_whole
+
+    def _place(self, path: str, row: int) -> int:
+        """Where the first byte of a row lies in the file."""
+        column = self._layout.columns[path]
+        assert column.dtype is not None
+        start: int = self._datasets[path].id.get_offset() or 0
+        return start + row * math.prod(column.shape) * column.dtype.itemsize
 
     def _abandon(self) -> None:
         # On a full disk closing fails for the same reason as writing.
@@ -286,7 +342,14 @@ class HDF5Writer:
             if self._file is not None:
                 self._file.close()
         with contextlib.suppress(OSError):
+            self._close_descriptor()
+        with contextlib.suppress(OSError):
             self._part.unlink()
+
+    def _close_descriptor(self) -> None:
+        if self._descriptor >= 0:
+            descriptor, self._descriptor = self._descriptor, -1
+            os.close(descriptor)
 
     @contextlib.contextmanager
     def _disk_errors(self) -> Iterator[None]:
@@ -315,9 +378,6 @@ def _errno_of(error: OSError | RuntimeError) -> int | None:
 
 
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST)
-
-# Masks vanish at any level; the first takes half the time of the fourth.
-_COMPRESSED = {"shuffle": True, "compression": "gzip", "compression_opts": 1}
 
 
 def _is_derived(path: str) -> bool:

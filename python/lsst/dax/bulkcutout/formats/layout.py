@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from ..masks import mask_dtype
 from ..planes import BACKGROUND_STORED
+from ..precision import EXACT, is_rounded
 from ..tables import CARRIED_PREFIX, HEALPIX_ORDER, field_description, field_unit
 
 if TYPE_CHECKING:
@@ -39,10 +40,10 @@ __all__ = (
 SCHEMA_VERSION = "1.0"
 """Version of the DMTN-326 model."""
 
-WRITER_VERSION = "2"
+WRITER_VERSION = "3"
 """Version of what this package adds to the model."""
 
-READABLE_VERSIONS = ("1", "2")
+READABLE_VERSIONS = ("1", "2", "3")
 """Versions that can be read; what is new in a later one is missing in files
 of an earlier one."""
 
@@ -65,6 +66,9 @@ class Column:
 
     description: str
     """Meaning, in a sentence for the user."""
+
+    is_compressed: bool = False
+    """Whether its planes are compressed, each by itself."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +152,9 @@ class ProductLayout:
     background: str = BACKGROUND_STORED
     """Background that was requested."""
 
+    precision: str = EXACT
+    """How exact float planes are, as requested."""
+
     skymap: str = ""
     """Name of the sky map."""
 
@@ -186,6 +193,7 @@ class ProductLayout:
             "skymap": self.skymap,
             "background": ",".join(backgrounds),
             "background_requested": self.background,
+            "precision": self.precision,
             "flux_unit": ",".join(self.flux_units),
             "healpix_nside_catalog": 1 << self.healpix_order,
             "healpix_ordering": "nested",
@@ -229,23 +237,24 @@ class ProductLayout:
     def _image_columns(self) -> list[Column]:
         shape = (len(self.bands), self.size, self.size)
         columns = [Column("images/band", None, (len(self.bands),), "", "Band.")]
+        plane = functools.partial(_plane, self.precision)
         unit, *others = self.flux_units
         squared = "nJy2" if unit == "nJy" else f"({unit})2"
         if others:
             unit, squared = "see provenance/unit", "see provenance/unit, squared"
         if "image" in self.planes:
-            columns.append(Column("images/flux", _F4, shape, unit, "Image; NaN where there is no data."))
+            columns.append(plane("image", "images/flux", shape, unit, "Image; NaN where there is no data."))
         if "variance" in self.planes:
             text = "Variance without covariance; NaN where there is no data."
-            columns.append(Column("images/variance", _F4, shape, squared, text))
+            columns.append(plane("variance", "images/variance", shape, squared, text))
         if "mask" in self.planes:
             text = "Mask bits, named in meta/mask_planes; NO_DATA where no image reaches."
             dtype = mask_dtype(self.mask_planes).newbyteorder("<")
-            columns.append(Column("images/mask", dtype, shape, "", text))
+            columns.append(Column("images/mask", dtype, shape, "", text, is_compressed=True))
         sets = (len(self.bands), self.n_noise, self.size, self.size)
         if "noise" in self.planes and self.n_noise:
             text = "Noise realizations of the image; NaN where there is none."
-            columns.append(Column("images/noise", _F4, sets, "nJy", text))
+            columns.append(plane("noise", "images/noise", sets, "nJy", text))
         if "mask_fraction" in self.planes and self.mask_fractions:
             sets = (len(self.bands), len(self.mask_fractions), self.size, self.size)
             text = "Weight of the inputs with a mask plane, by meta/mask_fractions; NaN where not known."
@@ -253,9 +262,20 @@ class ProductLayout:
         if "psf" in self.planes and self.psf_shape is not None:
             text = "PSF kernel of the target's cell as stored, centre at [ky // 2, kx // 2]; NaN if missing."
             columns.append(Column("images/psf", _F4, (len(self.bands), *self.psf_shape), "", text))
+        if self.precision != EXACT:
+            text = "Flux and noise are multiples of this power of two; 0 where they are exact."
+            columns.append(Column("images/flux_step", _F4, (len(self.bands),), unit, text))
+            text = "Variances are rounded to this part of their power of two; 0 where they are exact."
+            columns.append(Column("images/variance_step", _F4, (len(self.bands),), "", text))
         for column in _BAND_COLUMNS:
             columns.append(dataclasses.replace(column, shape=(len(self.bands), *column.shape)))
         return columns
+
+
+def _plane(
+    precision: str, plane: str, path: str, shape: tuple[int, ...], unit: str, description: str
+) -> Column:
+    return Column(path, _F4, shape, unit, description, is_compressed=is_rounded(plane, precision))
 
 
 def carried_name(field: pa.Field) -> str:

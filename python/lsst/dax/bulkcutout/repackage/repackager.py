@@ -17,7 +17,7 @@ import functools
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,9 +29,11 @@ from ..cutout_dataset import BAND_COLUMNS, CutoutDataset
 from ..errors import InternalError
 from ..formats import writer_class
 from ..formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
-from ..masks import merge_mask_planes, reencode_mask
+from ..masks import is_same_encoding, merge_mask_planes, reencode_mask
+from ..precision import EXACT
 from ..quantum_output import QuantumOutput
 from ..request import CutoutRequest
+from ..stored_rows import ChunkRows, FloatRows
 from .piece_rows import Part, PieceRows
 from .product_files import Piece, ProductFilePlan
 from .row_answers import answer_rows, not_processed, status_rows
@@ -45,6 +47,8 @@ BLOCK_BYTES = 64 * 1024 * 1024
 
 
 _MOST_OPEN_FILES = 8
+
+type StoredRows = np.ndarray | FloatRows | ChunkRows
 
 
 class Repackager:
@@ -188,21 +192,19 @@ class Repackager:
         if not n_rows:
             return 0
         layout = self._layout(file, tuple(provenance.values()))
-        start = 0
         writer = writer_class(self._request.formats[0])
+        # Of planes that are compressed one comes after the other: they lie in
+        # the file in the order in which they are written.
+        first, *others = [path for path, column in layout.columns.items() if column.is_compressed] or [""]
         with writer(directory / file.path, layout, n_rows) as product:
-            for piece, delivered in zip(file.pieces, selected, strict=True):
-                source = self._open(piece)
-                if source is None or not delivered.any():
-                    continue
-                offset = 0
-                for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(layout)):
-                    keep = delivered[offset : offset + rows.num_rows]
-                    offset += rows.num_rows
-                    if keep.any():
-                        product.write(start, self._columns(source, layout, rows, part, keep))
-                        start += int(keep.sum())
-                        progress(int(keep.sum()))
+            for start, block in self._blocks(file, selected, layout):
+                columns = self._columns(block, layout)
+                columns |= self._pixels(block, layout, {*layout.columns} - {*others})
+                product.write(start, columns)
+                progress(len(block.kept))
+            for path in others:
+                for start, block in self._blocks(file, selected, layout):
+                    product.write(start, self._pixels(block, layout, {path}))
         return n_rows
 
     def close(self) -> None:
@@ -267,6 +269,7 @@ class Repackager:
             n_noise=self._shared.n_noise,
             mask_fractions=self._shared.mask_fractions,
             background=request.background,
+            precision=request.precision,
             dataset_type=request.dataset_type,
             skymap=self._plan.skymap,
             request_id=request.request_id,
@@ -277,18 +280,29 @@ class Repackager:
             healpix_order=self._healpix_order,
         )
 
-    def _columns(
-        self,
-        source: CutoutDataset,
-        layout: ProductLayout,
-        rows: pa.RecordBatch,
-        part: Part,
-        keep: np.ndarray,
-    ) -> dict[str, object]:
-        """Values of a block, by dataset of the product."""
-        size, n = layout.size, int(keep.sum())
-        read = functools.partial(_read_kept, source, size, part, keep)
-        rows = rows.filter(pa.array(keep))
+    def _blocks(
+        self, file: ProductFilePlan, selected: Sequence[np.ndarray], layout: ProductLayout
+    ) -> Iterator[tuple[int, _Block]]:
+        """Row of the file where each block begins, and the block."""
+        start = 0
+        for piece, delivered in zip(file.pieces, selected, strict=True):
+            source = self._open(piece)
+            if source is None or not delivered.any():
+                continue
+            offset = 0
+            for rows, part in self._rows.read(file, piece, max_rows=self._block_rows(layout)):
+                keep = delivered[offset : offset + rows.num_rows]
+                offset += rows.num_rows
+                if keep.any():
+                    block = _Block(source, rows.filter(pa.array(keep)), part, keep)
+                    yield start, block
+                    start += len(block.kept)
+
+    def _columns(self, block: _Block, layout: ProductLayout) -> dict[str, object]:
+        """Values of a block, by dataset of the product, but for pixels."""
+        source, rows = block.source, block.rows
+        size, n = layout.size, len(block.kept)
+        read = functools.partial(_read_kept, source, size, block.part, block.keep)
         if not np.array_equal(read("row"), rows.column("row").to_numpy()):
             raise InternalError(
                 f"The cutout dataset of tract {source.tract}, patch {source.patch} is not of these targets."
@@ -322,20 +336,61 @@ class Repackager:
         }
         for field in layout.carried:
             columns[f"carried/{field.name}"] = rows.column(tables.CARRIED_PREFIX + field.name)
+        if layout.precision != EXACT:
+            columns |= {"images/flux_step": read("image_step"), "images/variance_step": read("variance_step")}
+        return columns
+
+    def _pixels(self, block: _Block, layout: ProductLayout, wanted: Collection[str]) -> dict[str, StoredRows]:
+        """Pixels of a block, by dataset of the product: what can be moved as
+        it is, else arrays.
+        """
+        source = block.source
+        moved = functools.partial(source.rows, layout.size, rows=block.kept)
+        there = {*wanted} & {*layout.columns}
+        pixels: dict[str, StoredRows] = {}
         for plane, path in (("image", "images/flux"), ("variance", "images/variance")):
-            if path in layout.columns:
-                columns[path] = read(plane)
-        if "images/mask" in layout.columns:
-            columns["images/mask"] = reencode_mask(read("mask"), source.mask_planes, self._shared.mask_planes)
+            if path in there:
+                pixels[path] = moved(plane)
+        if "images/mask" in there:
+            pixels["images/mask"] = moved("mask")
+            if not is_same_encoding(source.mask_planes, self._shared.mask_planes):
+                values = np.asarray(pixels["images/mask"])
+                pixels["images/mask"] = reencode_mask(values, source.mask_planes, self._shared.mask_planes)
         for kind, names in (
             ("noise", tuple(map(str, range(layout.n_noise)))),
             ("mask_fraction", layout.mask_fractions),
         ):
-            if f"images/{kind}" in layout.columns:
-                columns[f"images/{kind}"] = _spread(read(kind), source.extra_planes[kind], names)
-        if layout.psf_shape is not None and "images/psf" in layout.columns:
-            columns["images/psf"] = _pad_kernels(read("psf"), layout.psf_shape)
-        return columns
+            if (path := f"images/{kind}") in there:
+                pixels[path] = _spread(moved(kind), source.extra_planes[kind], names)
+        if layout.psf_shape is not None and "images/psf" in there:
+            pixels["images/psf"] = _pad_kernels(moved("psf"), layout.psf_shape)
+        return pixels
+
+
+@dataclasses.dataclass(frozen=True)
+class _Block:
+    """Delivered targets of one patch that follow on each other in a file."""
+
+    source: CutoutDataset
+    """Where they are."""
+
+    rows: pa.RecordBatch
+    """Their rows of the target table."""
+
+    part: Part
+    """Some targets of the patch."""
+
+    keep: np.ndarray
+    """Which of them are these."""
+
+    @functools.cached_property
+    def kept(self) -> np.ndarray:
+        """Their numbers in the cutout dataset."""
+        numbers = self.part
+        if isinstance(numbers, slice):
+            numbers = np.arange(numbers.start, numbers.stop)
+        kept: np.ndarray = numbers[self.keep]
+        return kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -353,10 +408,11 @@ def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, n
     return values if keep.all() else values[keep]
 
 
-def _spread(planes: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> np.ndarray:
+def _spread[R: StoredRows](stored: R, names: Sequence[str], wanted: Sequence[str]) -> R | np.ndarray:
     """Bring sets of planes to those that are wanted, by name."""
     if tuple(names) == tuple(wanted):
-        return planes
+        return stored
+    planes = np.asarray(stored)
     shape = (*planes.shape[:2], len(wanted), *planes.shape[3:])
     spread = np.full(shape, np.nan, dtype=planes.dtype)
     for number, name in enumerate(names):
@@ -364,11 +420,12 @@ def _spread(planes: np.ndarray, names: Sequence[str], wanted: Sequence[str]) -> 
     return spread
 
 
-def _pad_kernels(kernels: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def _pad_kernels[R: StoredRows](stored: R, shape: tuple[int, int]) -> R | np.ndarray:
     """Bring kernels to a larger shape with their centre at [ky//2, kx//2]."""
-    ky, kx = kernels.shape[2:]
+    ky, kx = stored.shape[2:]
     if (ky, kx) == shape:
-        return kernels
+        return stored
+    kernels = np.asarray(stored)
     padded = np.zeros((*kernels.shape[:2], *shape), dtype=kernels.dtype)
     y0, x0 = shape[0] // 2 - ky // 2, shape[1] // 2 - kx // 2
     padded[:, :, y0 : y0 + ky, x0 : x0 + kx] = kernels

@@ -16,6 +16,7 @@ import yaml
 from pydantic import BeforeValidator
 
 from ..planes import BACKGROUND_NONE, BACKGROUND_STORED, DEFAULT_PLANES, PLANES
+from ..precision import EXACT, check_precision
 from ..tables import in_band_order
 from .catalog_part import CatalogSpec
 from .checks import julian_year, repository, several, text, whole_number, yes_or_no
@@ -205,6 +206,10 @@ class CutoutRequest(Part):
     background: Annotated[str, BeforeValidator(_check_background)] = BACKGROUND_STORED
     """Background model that is subtracted from the image plane: stored, none,
     or the name of a model of the images."""
+
+    precision: Annotated[str, BeforeValidator(check_precision)] = EXACT
+    """How exact image, variance and noise are: exact, or sigma/N, rounded to
+    N steps or more in a sigma of the noise."""
 
     partition: Partition = Partition()
     """How the product is split into files: a mapping."""

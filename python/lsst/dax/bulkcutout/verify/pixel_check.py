@@ -263,6 +263,7 @@ class _Target:
                 plane = planes.setdefault(name, np.zeros(has.shape, dtype=bool))
                 plane[taken] = other_planes[name][taken] if name in other_planes else False
         faults += self._compare_counts(band, n_patches=n_patches, stitched=n_patches > n_home)
+        faults += self._compare_step(band, floats.get("variance"))
         compared = 0
         for name, expected in floats.items():
             if (pixels := self._pixels(name, band)) is None:
@@ -273,6 +274,7 @@ class _Target:
                 # The last digit of sums of numbers of this size.
                 most = 3e-7 * (np.abs(floats[STORED_FLUX]) + np.abs(expected))
                 wrong &= ~(np.abs(pixels - expected) <= most)
+            wrong &= ~(np.abs(pixels - expected) <= self._most_rounding(name, band, expected))
             if wrong.any():
                 faults.append(self._fault(f"images/{name}", _first_wrong(wrong, pixels, expected), band))
         if (mask := self._pixels("mask", band)) is not None:
@@ -291,6 +293,40 @@ class _Target:
             path = f"images/{name}"
             if path in self._file and (found := self._file[path][self._index, band]) != expected:
                 yield self._fault(path, f"is {found}, by the input images {expected}", band)
+
+    def _compare_step(self, band: int, variance: np.ndarray | None) -> Iterator[PixelFault]:
+        """What was rounded was rounded no more than was asked for."""
+        path = "images/flux_step"
+        step = self._step("flux", band)
+        if not step:
+            return
+        if math.frexp(step)[0] != 0.5:
+            yield self._fault(path, f"is {step}, no power of two", band)
+        # Without variances sigma is an estimate.
+        if variance is None or "images/variance" not in self._file:
+            return
+        known = variance[(variance > 0) & np.isfinite(variance)].astype(float)
+        most = math.sqrt(float(np.median(known))) / self._steps_per_sigma() if known.size else math.inf
+        if not step <= most * (1 + 1e-6):
+            yield self._fault(path, f"is {step:g}, by the input image at most {most:g}", band)
+
+    def _steps_per_sigma(self) -> float:
+        """The number N of the precision ``sigma/N``."""
+        word = self._file["meta/precision"][()].decode() if "meta/precision" in self._file else "exact"
+        return float(word.removeprefix("sigma/")) if word != "exact" else math.inf
+
+    def _step(self, name: str, band: int) -> float:
+        path = f"images/{name}_step"
+        return float(self._file[path][self._index, band]) if path in self._file else 0.0
+
+    def _most_rounding(self, name: str, band: int, expected: np.ndarray) -> np.ndarray | float:
+        """Half a step, for what was rounded; 0 for what was not."""
+        if name == "flux" or name.startswith("noise/"):
+            return self._step("flux", band) / 2
+        if name == "variance" and (step := self._step("variance", band)):
+            # Not more than was asked for, whatever the file says.
+            return min(step, 0.5 / self._steps_per_sigma()) / 2 * np.abs(expected)
+        return 0.0
 
     def _compare_projection(
         self, band: int, image: InputImage, first_x: int, first_y: int
