@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from . import tile_runs
+from .deflate import compress_chunks, most_words
 from .dequantize import no_random_numbers
 from .gather import gather, mark_no_data, move_bits, tally, touch_tiles
+from .rounding import find_steps, round_relative, round_to_steps
 
 __all__ = ("warm",)
 
@@ -21,6 +23,7 @@ def warm() -> None:
     """Compile all kernels that are not compiled yet, and keep them."""
     _warm_tiles()
     _warm_cutouts()
+    _warm_chunks()
 
 
 def _warm_tiles() -> None:
@@ -62,3 +65,14 @@ def _warm_cutouts() -> None:
         mark_no_data(floats.reshape(-1), 0, mask.reshape(-1))
         for moved in ("i4", "i8"):
             move_bits(mask.reshape(-1), np.zeros(64, dtype=np.uint64), np.zeros(0, moved))
+
+
+def _warm_chunks() -> None:
+    room, places = np.empty(0, dtype=np.uint32), np.zeros(0, dtype=np.int64)
+    for words in (np.zeros((0, 1), dtype) for dtype in ("u4", "u8")):
+        most_words(1, words.itemsize)
+        compress_chunks(words, 0, room, places, places)
+    floats, steps = np.zeros((0, 1), dtype="f4"), np.zeros(0, dtype="f4")
+    find_steps(floats, floats, 1, 1, steps)
+    round_to_steps(floats, steps, floats)
+    round_relative(places.astype("i4"), 1, places.astype("i4"))
