@@ -213,8 +213,7 @@ class CutoutDatasetWriter:
     def write_cutouts(
         self, size: int, index: np.ndarray, pixels: Mapping[str, np.ndarray], *, band: int
     ) -> None:
-        """Write all planes of some targets in a band, rounded if that is
-        wanted.
+        """Write all planes of some targets in a band, rounded if need be.
 
         Parameters
         ----------

@@ -59,10 +59,11 @@ MOST_QUANTA = 500
 MOST_SECONDS = 900.0
 """Bounds of a job, where the site does not set others."""
 
-ROUNDED_BITS = {"image": 3.5, "noise": 3.5, "variance": 1.0}
-"""Bits that a pixel takes beside those of the N steps of a rounded sigma: for
-noise alone 2.5 (two of its spread, half a one because a step is a power of
-two), and one for stars and galaxies; variances are smooth."""
+ROUNDED_BITS = {"image": 3.8, "noise": 3.8, "variance": -1.0}
+"""Bits that a pixel takes beside those of the N steps of a rounded sigma, at
+least one in all: measured on a made-up sky, see ``doc/request.rst``. The rest
+is the spread of the noise, and what a power of two is below the step that was
+wanted; variances are smooth."""
 
 MASK_PART = 0.05
 """Part to which masks shrink: 0.047 for those of the made-up sky."""
@@ -159,7 +160,7 @@ def prices(
 def _rounded(plane: str, size: int, remark: str, precision: str) -> tuple[str, int, str]:
     if not is_rounded(plane, precision):
         return plane, size, remark
-    bits = math.log2(steps_per_sigma(precision)) + ROUNDED_BITS[plane]
+    bits = max(1.0, math.log2(steps_per_sigma(precision)) + ROUNDED_BITS[plane])
     return plane, round(size * bits / 32), f"{remark}, compressed, by experience".removeprefix(", ")
 
 

@@ -152,6 +152,9 @@ class SmallProduct:
     planes: tuple[str, ...] = ("image", "variance", "mask", "psf")
     """Planes that were requested."""
 
+    precision: str = "exact"
+    """Precision that was requested."""
+
     text_ids: bool = False
     """Whether identifiers are text."""
 
@@ -208,7 +211,7 @@ class SmallProduct:
             counts[row["status"]] = counts.get(row["status"], 0) + 1
         draft = manifests.Manifest(
             request_id="small",
-            request={"dataset_type": "deep_coadd", "planes": list(self.planes)},
+            request={"dataset_type": "deep_coadd", "planes": list(self.planes), "precision": self.precision},
             bands=self.bands,
             rows=len(rows),
             counts=counts,
@@ -351,6 +354,7 @@ class SmallProduct:
             id_type=self._id_type,
             carried=carried_fields(target_schema(self._id_type, CARRIED)),
             dataset_type="deep_coadd",
+            precision=self.precision,
             skymap="small_skymap",
             request_id="small",
             survey="LSST",
@@ -430,7 +434,24 @@ class SmallProduct:
                 if "images/psf" in columns:
                     columns["images/psf"][here] = np.eye(5, 7) if image else np.nan
                 columns["images/psf_valid"][here] = image is not None
+        if self.precision != "exact":
+            self._round(columns)
         return columns
+
+    def _round(self, columns: dict[str, Any]) -> None:
+        """Round as the request says; needs image and variance."""
+        n = int(self.precision.removeprefix("sigma/"))
+        variance = columns["images/variance"].astype(float)
+        median = np.full(variance.shape[:2], np.nan)
+        some = np.isfinite(variance).any(axis=(2, 3))
+        median[some] = np.nanmedian(variance[some], axis=(1, 2))
+        steps = np.nan_to_num(2.0 ** np.floor(np.log2(np.sqrt(median) / n)))
+        columns["images/flux_step"] = steps.astype("f4")
+        columns["images/variance_step"][:] = 0.5 / n
+        flux = columns["images/flux"]
+        flux[some] = np.round(flux[some] / steps[some][:, None, None]) * steps[some][:, None, None]
+        digits = 2.0 ** (np.floor(np.log2(variance)) - np.log2(2 * n))
+        columns["images/variance"] = (np.round(variance / digits) * digits).astype("f4")
 
 
 def blank_columns(layout: ProductLayout, n_rows: int) -> dict[str, Any]:
