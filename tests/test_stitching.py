@@ -709,12 +709,15 @@ def test_memory_makes_no_difference(
     with h5py.File(tmp_path / "1000.hdf5") as first:
         names: list[str] = []
         first.visititems(lambda name, node: names.append(name) if isinstance(node, h5py.Dataset) else None)
-        assert len(names) > 30 and first["size=90/stitched"][()].all()
+        assert len(names) == 10 and first["size=90/columns"]["stitched"].all()
         for other in ("100000", "50000000"):
             with h5py.File(tmp_path / f"{other}.hdf5") as second:
                 assert dict(second.attrs.items()).keys() == dict(first.attrs.items()).keys()
                 for name in names:
-                    np.testing.assert_array_equal(first[name][()], second[name][()], err_msg=name)
+                    one, two = first[name][()], second[name][()]
+                    # NaN is equal to NaN by itself, not within a record.
+                    for field in one.dtype.names or [()]:
+                        np.testing.assert_array_equal(one[field], two[field], err_msg=f"{name} {field}")
 
 
 def test_home_band_that_is_missing_stays_missing(repo: SkyRepository, tmp_path: Path) -> None:
