@@ -13,8 +13,9 @@ import numpy as np
 from ..errors import CorruptInputError, UserError
 from .canvas import Canvas, Scaling
 from .fits_extension import Extension
+from .plain_tiles import PlainTiles
 from .tile_codec import TileCodec
-from .tile_decoder import PlainTiles, TileDecoder
+from .tile_decoder import TileDecoder
 
 __all__ = ("PixelPlane",)
 
