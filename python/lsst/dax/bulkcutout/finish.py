@@ -278,13 +278,26 @@ def _package(
     lock: int,
 ) -> dict[str, ProductFile | None]:
     """Write the data files that are not there."""
+    started = time.monotonic()
     missing = [files.bytes_of(planned) for planned in files if planned.path not in found]
     n = min(processes, len(missing), -(-sum(missing) // BYTES_PER_PROCESS))
     to_write = (planned for planned in files if planned.path not in found)
     if n > 1:
-        with Packagers(n, campaign, list(outputs.values()), directory, lock=lock) as packagers:
-            return dict(packagers.write(to_write, counter.add))
-    return {planned.path: write_file(repackager, planned, directory, counter.add) for planned in to_write}
+        with Packagers(
+            n, campaign, list(outputs.values()), repackager.shared, directory, lock=lock
+        ) as packagers:
+            written = dict(packagers.write(to_write, counter.add))
+    else:
+        written = {
+            planned.path: write_file(repackager, planned, directory, counter.add) for planned in to_write
+        }
+    seconds = time.monotonic() - started
+    n_bytes = sum(file.bytes for file in written.values() if file is not None)
+    # For programs that collect logs: one line, the same keys for ever.
+    told = {"files": len(written), "bytes": n_bytes, "seconds": seconds}
+    line = {"event": "repackage", "request": load_request(campaign.request).request_id, **told}
+    _LOG.info("%s", json.dumps(line | {"bytes_per_second": round(n_bytes / max(seconds, 1e-6))}))
+    return written
 
 
 def _check_rows(manifest: Manifest, data_files: Iterable[ProductFile]) -> None:

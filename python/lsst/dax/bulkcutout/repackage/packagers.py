@@ -32,6 +32,7 @@ from ..quantum_output import QuantumOutput, read_list, write_list
 from ..request import load_request
 from .product_files import Piece, ProductFilePlan
 from .repackager import Repackager
+from .shared_contents import SharedContents, read_shared, write_shared
 
 __all__ = ("Packagers", "available_cores", "main", "write_file")
 
@@ -104,6 +105,8 @@ class Packagers:
         The campaign.
     outputs
         State of its quanta.
+    shared
+        What was found in all of them.
     directory
         Directory of the product.
     lock
@@ -112,14 +115,23 @@ class Packagers:
     """
 
     def __init__(
-        self, n: int, campaign: Campaign, outputs: Sequence[QuantumOutput], directory: Path, *, lock: int
+        self,
+        n: int,
+        campaign: Campaign,
+        outputs: Sequence[QuantumOutput],
+        shared: SharedContents,
+        directory: Path,
+        *,
+        lock: int,
     ) -> None:
         self._directory = directory
         self._answers: queue.SimpleQueue[tuple[_Process, dict[str, Any] | None]] = queue.SimpleQueue()
         campaign.scratch.mkdir(parents=True, exist_ok=True)
         listed = campaign.scratch / "outputs.json"
         write_list(listed, outputs)
-        command = [sys.executable, "-m", __name__, str(campaign.root), str(listed), str(directory)]
+        found = campaign.scratch / "shared.json"
+        write_shared(found, shared)
+        command = [sys.executable, "-m", __name__, *map(str, (campaign.root, listed, found, directory))]
         self._processes = [_Process(command, self._answers, lock) for _ in range(n)]
 
     def __enter__(self) -> Self:
@@ -233,7 +245,7 @@ class _Process:
 
 def main() -> None:
     """Write the data files that standard input names."""
-    root, listed, directory = (Path(argument) for argument in sys.argv[1:])
+    root, listed, found, directory = (Path(argument) for argument in sys.argv[1:])
     # What libraries print must not come between the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
@@ -254,7 +266,8 @@ def main() -> None:
     try:
         campaign = Campaign(root)
         outputs = {(output.tract, output.patch): output for output in read_list(listed)}
-        repackager = Repackager(load_request(campaign.request), campaign, campaign.read_plan(), outputs)
+        request, plan = load_request(campaign.request), campaign.read_plan()
+        repackager = Repackager(request, campaign, plan, outputs, read_shared(found))
         while (task := tasks.get()) is not None:
             planned = _plan_of(json.loads(task))
             file = write_file(repackager, planned, directory, lambda rows: answer(rows=rows))

@@ -29,7 +29,7 @@ from ..cutout_dataset import BAND_COLUMNS, CutoutDataset
 from ..errors import InternalError
 from ..formats import writer_class
 from ..formats.layout import WRITER_VERSION, PatchProvenance, ProductLayout
-from ..masks import is_same_encoding, merge_mask_planes, reencode_mask
+from ..masks import is_same_encoding, reencode_mask
 from ..precision import EXACT
 from ..quantum_output import QuantumOutput
 from ..request import CutoutRequest
@@ -37,6 +37,7 @@ from ..stored_rows import ChunkRows, FloatRows
 from .piece_rows import Part, PieceRows
 from .product_files import Piece, ProductFilePlan
 from .row_answers import answer_rows, not_processed, status_rows
+from .shared_contents import SharedContents, find_shared
 
 __all__ = ("Repackager",)
 
@@ -46,7 +47,7 @@ BLOCK_BYTES = 64 * 1024 * 1024
 """Pixels that are moved at a time."""
 
 
-_MOST_OPEN_FILES = 8
+_MOST_OPEN_FILES = 64
 
 type StoredRows = np.ndarray | FloatRows | ChunkRows
 
@@ -64,6 +65,8 @@ class Repackager:
         Its plan.
     outputs
         State of the quanta by tract and patch.
+    shared
+        What was found in all of them; if `None` they are opened.
     """
 
     def __init__(
@@ -72,15 +75,22 @@ class Repackager:
         campaign: Campaign,
         plan: Plan,
         outputs: Mapping[tuple[int, int], QuantumOutput],
+        shared: SharedContents | None = None,
     ) -> None:
         self._request = request
         self._plan = plan
         self._outputs = outputs
+        self._given = shared
         self._tracts = {tract.tract: tract for tract in plan.tracts}
         order = request.partition.order
         self._healpix_order = tables.HEALPIX_ORDER if order is None else order
         self._rows = PieceRows(campaign, self._tracts, order)
         self._datasets: collections.OrderedDict[tuple[int, int], CutoutDataset] = collections.OrderedDict()
+
+    @functools.cached_property
+    def shared(self) -> SharedContents:
+        """What all files have in common; found when it is first needed."""
+        return find_shared(self._outputs.values()) if self._given is None else self._given
 
     def source_key(self, file: ProductFilePlan) -> str:
         """Identify all that the contents of a file depend on.
@@ -104,9 +114,9 @@ class Repackager:
             "healpix": file.healpix,
             "pieces": [dataclasses.astuple(piece) for piece in file.pieces],
             "sources": [source.dataset_id if source and source.done else "" for source in sources],
-            "mask_planes": [dataclasses.astuple(plane) for plane in self._shared.mask_planes],
-            "psf_shape": self._shared.psf_shape,
-            "extra_planes": [self._shared.n_noise, self._shared.mask_fractions],
+            "mask_planes": [dataclasses.astuple(plane) for plane in self.shared.mask_planes],
+            "psf_shape": self.shared.psf_shape,
+            "extra_planes": [self.shared.n_noise, self.shared.mask_fractions],
             "writer": WRITER_VERSION,
         }
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
@@ -228,29 +238,6 @@ class Repackager:
             self._datasets.popitem(last=False)[1].close()
         return self._datasets[place]
 
-    @functools.cached_property
-    def _shared(self) -> _Shared:
-        """Found when first needed: every cutout dataset is opened."""
-        mask_tables = []
-        psf_shapes = []
-        extra_planes = []
-        for output in self._outputs.values():
-            if output.path is not None:
-                with CutoutDataset(output.path) as dataset:
-                    mask_tables.append(dataset.mask_planes)
-                    psf_shapes.append(dataset.psf_shape)
-                    extra_planes.append(dataset.extra_planes)
-        # One pixel stands for no PSF at all.
-        shapes = [shape for shape in psf_shapes if shape is not None and shape != (1, 1)]
-        return _Shared(
-            mask_planes=merge_mask_planes(list(dict.fromkeys(mask_tables))),
-            psf_shape=(max(s[0] for s in shapes), max(s[1] for s in shapes)) if shapes else None,
-            n_noise=max((len(names.get("noise", ())) for names in extra_planes), default=0),
-            mask_fractions=tuple(
-                sorted({name for names in extra_planes for name in names.get("mask_fraction", ())})
-            ),
-        )
-
     def _block_rows(self, layout: ProductLayout) -> int:
         planes = max(1, layout.n_noise, len(layout.mask_fractions))
         return max(1, BLOCK_BYTES // (4 * len(layout.bands) * planes * layout.size**2))
@@ -262,12 +249,12 @@ class Repackager:
             size=file.size,
             bands=self._plan.bands,
             planes=request.planes,
-            psf_shape=self._shared.psf_shape,
-            mask_planes=self._shared.mask_planes,
+            psf_shape=self.shared.psf_shape,
+            mask_planes=self.shared.mask_planes,
             id_type=schema.field("target_id").type,
             carried=tables.carried_fields(schema),
-            n_noise=self._shared.n_noise,
-            mask_fractions=self._shared.mask_fractions,
+            n_noise=self.shared.n_noise,
+            mask_fractions=self.shared.mask_fractions,
             background=request.background,
             precision=request.precision,
             dataset_type=request.dataset_type,
@@ -353,9 +340,9 @@ class Repackager:
                 pixels[path] = moved(plane)
         if "images/mask" in there:
             pixels["images/mask"] = moved("mask")
-            if not is_same_encoding(source.mask_planes, self._shared.mask_planes):
+            if not is_same_encoding(source.mask_planes, self.shared.mask_planes):
                 values = np.asarray(pixels["images/mask"])
-                pixels["images/mask"] = reencode_mask(values, source.mask_planes, self._shared.mask_planes)
+                pixels["images/mask"] = reencode_mask(values, source.mask_planes, self.shared.mask_planes)
         for kind, names in (
             ("noise", tuple(map(str, range(layout.n_noise)))),
             ("mask_fraction", layout.mask_fractions),
@@ -391,16 +378,6 @@ class _Block:
             numbers = np.arange(numbers.start, numbers.stop)
         kept: np.ndarray = numbers[self.keep]
         return kept
-
-
-@dataclasses.dataclass(frozen=True)
-class _Shared:
-    """What all files of a product have in common, whatever they hold."""
-
-    mask_planes: tuple[tables.MaskPlane, ...]
-    psf_shape: tuple[int, int] | None
-    n_noise: int
-    mask_fractions: tuple[str, ...]
 
 
 def _read_kept(source: CutoutDataset, size: int, part: Part, keep: np.ndarray, name: str) -> np.ndarray:
