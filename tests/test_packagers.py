@@ -33,6 +33,7 @@ from lsst.dax.bulkcutout.quantum_output import QuantumOutput, write_list
 from lsst.dax.bulkcutout.quantum_outputs import read_outputs
 from lsst.dax.bulkcutout.repackage import packagers
 from lsst.dax.bulkcutout.repackage.product_files import ProductFiles
+from lsst.dax.bulkcutout.repackage.shared_contents import find_shared, write_shared
 from lsst.dax.bulkcutout.request import load_request
 from lsst.dax.bulkcutout.tests import SkyRepository
 from lsst.dax.bulkcutout.tests.campaigns import init_and_run, write_request
@@ -202,10 +203,13 @@ def test_process_clears_away_what_it_was_writing(tmp_path: Path, campaign: Campa
             print("begun", file=sys.stderr, flush=True)
             time.sleep(30)
         HDF5Writer.write = write
-        sys.argv = ["packagers", {str(campaign.root)!r}, {str(tmp_path / "outputs.json")!r}, {str(out)!r}]
+        sys.argv = ["packagers", {str(campaign.root)!r}, {str(tmp_path / "outputs.json")!r},
+                    {str(tmp_path / "shared.json")!r}, {str(out)!r}]
         packagers.main()
     """
-    write_list(tmp_path / "outputs.json", read_outputs(campaign).values())
+    outputs = read_outputs(campaign).values()
+    write_list(tmp_path / "outputs.json", outputs)
+    write_shared(tmp_path / "shared.json", find_shared(outputs))
     file = next(iter(ProductFiles(load_request(campaign.request), campaign.read_plan(), campaign)))
     process = subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code)],

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from lsst.dax.bulkcutout.repackage.product_files import Piece, _divide, rows_per_file
 from lsst.dax.bulkcutout.repackage.repackager import _pad_kernels
+from lsst.dax.bulkcutout.repackage.shared_contents import SharedContents, read_shared, write_shared
 from lsst.dax.bulkcutout.request import CutoutRequest
+from lsst.dax.bulkcutout.tables import MaskPlane
 
 
 def request(**fields: object) -> CutoutRequest:
@@ -73,3 +75,11 @@ def test_padded_kernels_keep_their_centre(small: tuple[int, int], large: tuple[i
     assert padded.shape == (2, 1, *large)
     assert padded[0, 0, large[0] // 2, large[1] // 2] == 1 and padded[0].sum() == 1
     assert np.isnan(padded[1]).all()
+
+
+@pytest.mark.parametrize("shape", [None, (21, 25)])
+def test_other_processes_are_told_what_files_share(tmp_path: Path, shape: tuple[int, int] | None) -> None:
+    planes = (MaskPlane("NO_DATA", 3, "none"), MaskPlane("BAD", 40, ""))
+    shared = SharedContents(planes, shape, n_noise=2, mask_fractions=("clipped",))
+    write_shared(tmp_path / "shared.json", shared)
+    assert read_shared(tmp_path / "shared.json") == shared
