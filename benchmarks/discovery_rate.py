@@ -32,7 +32,7 @@ rows_per_core_s, seconds (elapsed, of discovery), peak_mb (build-graph,
 process tree), and build_graph_s, build_graph_cpu_s.
 
 Run by hand; ``--rows 1000000`` takes about a minute. The catalog of a hundred
-million rows needs 3 GB of disk, discovery 8 GB more. Inputs are kept in the
+million rows needs 3 GB of disk, discovery 12 GB more. Inputs are kept in the
 directory, and used again by the next run there; outputs are deleted.
 """
 
