@@ -43,6 +43,32 @@ def test_quick_run_measures_every_tool(results: list[dict[str, Any]]) -> None:
     assert {result["n"] for result in results} == {12}
 
 
+def test_page_says_what_was_reached_and_why_not(
+    results: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT))
+    from benchmarks.side_by_side.page import write_page
+
+    made_up = [
+        {**result, "case": "rice-square", "n": 10_000, "cutouts_per_core_s": rate, "cutouts_per_s": rate}
+        for result in results
+        if result["case"] == "rice-square"
+        for rate in [
+            {"limit": 4000.0, "bulkcutout": 2000.0, "bulkcutout-2": 3000.0}.get(result["tool"], 500.0)
+        ]
+    ]
+    found = {"case": "8 patches", "rows": 1_000_000, "rows_per_core_s": 2.5e6, "seconds": 0.5}
+    found |= {"build_graph_s": 3.0, "build_graph_cpu_s": 2.0, "peak_mb": 400.0}
+    page = tmp_path / "page.md"
+    write_page(made_up, [found], page)
+    lines = page.read_text().splitlines()
+    goals = [line for line in lines if "10,000 targets in a patch" in line]
+    assert "| 3 x the better of fitsio's two | 4 | 6 | yes |" in goals[0]
+    assert "| within 1.5 x the limit | 2 | 1.33 | **no** |" in goals[1]
+    assert any("2.50 M" in line and "| yes |" in line for line in lines)
+    assert (tmp_path / "page-patches.png").stat().st_size < 300_000
+
+
 def test_wrong_pixel_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A benchmark of wrong pixels is worth nothing."""
     import fitsio

@@ -43,7 +43,8 @@ docutils_nodes = pytest.importorskip("docutils.nodes", reason="docutils is not i
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = {path.name: path for path in (README, *sorted((ROOT / "doc").glob("*.rst")))}
+DOC = ROOT / "doc"
+PAGES = {path.name: path for path in (README, *sorted([*DOC.glob("*.rst"), *DOC.glob("*.md")]))}
 
 MINIMAL_REQUEST = {
     "request_id": "minimal",

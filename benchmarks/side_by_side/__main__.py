@@ -17,6 +17,7 @@ from typing import Any
 
 from . import product_work, tile_work
 from .data import FULL, QUICK, Data, make_data
+from .page import write_page
 from .patch_work import measure_patch
 from .plan import ALL_CASES, ALL_TOOLS, Work, plan
 from .results import summarize, table
@@ -28,6 +29,20 @@ ROOT = Path(__file__).parents[2]
 def main() -> int:
     """Measure, print a table, and write what is asked for."""
     options = _options()
+    if options.results is not None:
+        results = json.loads(options.results.read_text())
+    else:
+        results = summarize(_measure(options))
+        print(table(results))
+    if options.json is not None:
+        options.json.write_text(json.dumps(results, indent=1) + "\n")
+    if options.page is not None:
+        discovery = [found for path in options.discovery for found in json.loads(path.read_text())]
+        write_page(results, discovery, options.page)
+    return 0
+
+
+def _measure(options: argparse.Namespace) -> list[dict[str, Any]]:
     started = time.monotonic()
     place = Workplace(options.directory.absolute())
     place.scratch.mkdir(parents=True)
@@ -49,11 +64,7 @@ def main() -> int:
                 say(f"round {number + 1} of {options.rounds}: {work.case}", started)
     finally:
         shutil.rmtree(place.scratch)
-    results = summarize(runs)
-    print(table(results))
-    if options.json is not None:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    return 0
+    return runs
 
 
 def _run(
@@ -81,6 +92,16 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="small images, few targets, one round")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--page", type=Path, metavar="FILE", help="write a page in Markdown with pictures")
+    parser.add_argument("--results", type=Path, metavar="FILE", help="measure nothing; take those of --json")
+    parser.add_argument(
+        "--discovery",
+        type=Path,
+        nargs="+",
+        default=(),
+        metavar="FILE",
+        help="for the page: what benchmarks/discovery_rate.py --json wrote",
+    )
     parser.add_argument(
         "--no-peers",
         dest="peers",
