@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from . import product_work, tile_work
+from . import product_work, quantum_work, tile_work
 from .data import FULL, QUICK, Data, make_data
 from .page import write_page
 from .patch_work import measure_patch
@@ -74,6 +74,10 @@ def _run(
     how: dict[str, Any] = {"tools": work.tools, "round_number": round_number, "keep": runs.append}
     if work.case == tile_work.CASE:
         tile_work.measure_tiles(place, data, numbers=work.numbers, **how)
+    elif work.case == quantum_work.CASE:
+        # Its memory is no matter of chance: once is enough.
+        for n in work.numbers if round_number == 0 else ():
+            quantum_work.measure_quantum(place, data, n=n, keep=runs.append)
     elif work.case == product_work.CASE:
         for n in work.numbers:
             product_work.measure_product(place, data, small, n=n, peers=peers, **how)

@@ -35,12 +35,15 @@ from lsst.images.fits import (
 from lsst.images.fits import write as write_fits
 from lsst.images.serialization import ButlerInfo
 
-__all__ = ("BANDS", "CASES", "CHANNELS", "FULL", "HDUS", "QUICK", "Data", "Scale", "make_data")
+__all__ = ("ALL_BANDS", "BANDS", "CASES", "CHANNELS", "FULL", "HDUS", "QUICK", "Data", "Scale", "make_data")
 
-RECIPE = 1
+RECIPE = 2
 """Number of this way of making the data: another one makes it again."""
 
 BANDS = ("g", "r", "i")
+ALL_BANDS = ("u", "g", "r", "i", "z", "y")
+"""Those of the first patch, which one quantum cuts in all of them."""
+
 HDUS = {"image": "IMAGE", "variance": "VARIANCE", "mask": "MASK"}
 POSITION = (150.1, 2.2)
 CHANNELS = ("VIS", "NIR-Y", "NIR-J", "NIR-H")
@@ -152,10 +155,12 @@ def _make(root: Path, scale: Scale) -> dict[str, object]:
     layout = layout_of(scale)
     ((tract, _), *_) = layout.images
     patches = [patch for _, patch in layout.images]
-    keys = [(tract, patch, band) for patch in patches for band in BANDS]
+    keys = [
+        (tract, patch, band) for patch in patches for band in (BANDS if patch in patches[1:] else ALL_BANDS)
+    ]
     staging = root / "cases"
     staging.mkdir()
-    with RepositoryWriter(root / "repo", layout, BANDS, keys) as repository:
+    with RepositoryWriter(root / "repo", layout, ALL_BANDS, keys) as repository:
         jobs = []
         for key in keys:
             cases = list(CASES) if key == (tract, patches[0], "r") else ["rice-square"]

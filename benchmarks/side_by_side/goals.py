@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from . import product_work, tile_work
+from . import product_work, quantum_work, tile_work
 from .results import Result, find
 
 __all__ = ("Goal", "goals")
@@ -111,7 +111,7 @@ def _tiles(results: Sequence[Result]) -> Iterator[Goal]:
 
 def _memory(results: Sequence[Result]) -> Iterator[Goal]:
     for result in results:
-        if result["case"] == "quantum":
+        if result["case"] == quantum_work.CASE:
             work = f"a quantum, {result['n']:,} targets, {result['bands']} bands, 3 planes, 64 px"
             peak = result["peak_mb"]
             yield Goal("quantum", work, "under 600 MB", f"{peak:.0f} MB", "", peak < 600)

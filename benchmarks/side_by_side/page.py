@@ -10,7 +10,7 @@ import datetime
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from . import product_work, tile_work
+from . import product_work, quantum_work, tile_work
 from .data import CASES
 from .goals import goals
 from .machine import describe_machine, describe_software
@@ -104,11 +104,12 @@ def _figures(results: Sequence[Result]) -> Iterable[str]:
         **{case: f"One patch, `{case}`: {what}" for case, what in CASES.items()},
         product_work.CASE: "From a catalog to a finished product",
         tile_work.CASE: "Euclid-like tiles of 10,000 x 10,000 px, float32, not compressed, four channels",
-        "quantum": "The memory of a quantum",
+        quantum_work.CASE: "One quantum: a patch in six bands, three planes",
     }
     says = {
         product_work.CASE: product_work.TOOLS,
         tile_work.CASE: tile_work.TOOLS,
+        quantum_work.CASE: quantum_work.TOOLS,
     }
     head = (
         "targets",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection, Sequence
 
-from . import product_work, tile_work
+from . import product_work, quantum_work, tile_work
 from .data import CASES
 from .tool_list import TOOLS
 
 __all__ = ("ALL_CASES", "ALL_TOOLS", "Work", "plan")
 
-ALL_CASES = (*CASES, product_work.CASE, tile_work.CASE)
+ALL_CASES = (*CASES, product_work.CASE, tile_work.CASE, quantum_work.CASE)
 ALL_TOOLS = tuple(dict.fromkeys((*TOOLS, *product_work.TOOLS, *tile_work.TOOLS)))
 
 NUMBERS = (10, 100, 1000, 10_000, 50_000)
@@ -84,6 +84,8 @@ def _work(case: str, quick: bool) -> Work:
         return Work(case, (40,) if quick else (10_000,), tuple(tools))
     if case == tile_work.CASE:
         return Work(case, (40,) if quick else (1000, 10_000), tuple(tile_work.TOOLS))
+    if case == quantum_work.CASE:
+        return Work(case, (50_000,), tuple(quantum_work.TOOLS))
     if quick:
         return Work(case, (10, 100), tuple(TOOLS))
     if case.endswith("square"):

@@ -47,6 +47,7 @@ def summarize(runs: Iterable[Result]) -> list[dict[str, Any]]:
         result["cutouts_per_s"] = _rate(n, result[f"{kind}_s"])
         result["cutouts_per_core_s"] = _rate(n, result[f"{kind}_cpu_s"])
         result["whole_cutouts_per_core_s"] = _rate(n, result["whole_cpu_s"])
+        result |= {name: group[0][name] for name in ("bands", "box_shift") if name in group[0]}
         if sizes := [run["bytes"] for run in group if "bytes" in run]:
             result["mb_per_s"] = _rate(sizes[0] / 1e6, result[f"{kind}_s"])
             result["mb_per_core_s"] = _rate(sizes[0] / 1e6, result[f"{kind}_cpu_s"])
