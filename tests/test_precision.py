@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -20,14 +22,18 @@ from test_repackage import request
 from lsst.dax.bulkcutout.data_card.pixel_sections import pixel_sections
 from lsst.dax.bulkcutout.errors import InternalError
 from lsst.dax.bulkcutout.estimate.cost import Sample, prices
+from lsst.dax.bulkcutout.finish import COMPLETE, finish
 from lsst.dax.bulkcutout.formats.cutouts import open_cutouts
 from lsst.dax.bulkcutout.formats.hdf5 import HDF5Writer
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.pixel_chunks import compress
 from lsst.dax.bulkcutout.pixel_rounding import round_pixels
 from lsst.dax.bulkcutout.precision import check_precision
+from lsst.dax.bulkcutout.tests import SkyRepository
+from lsst.dax.bulkcutout.tests.campaigns import run_here, write_request
 from lsst.dax.bulkcutout.tests.products import SmallProduct, blank_columns
 from lsst.dax.bulkcutout.verify.pixel_check import compare_pixels
+from lsst.dax.bulkcutout.verify.product import verify_product
 
 
 def sky(n: int = 120, size: int = 64) -> tuple[np.ndarray, np.ndarray]:
@@ -211,6 +217,46 @@ def test_bytes_of_rounded_planes_do_not_depend_on_the_blocks(tmp_path: Path) -> 
         HDF5Writer(tmp_path / "mixed.hdf5", layout, 9) as writer,
     ):
         writer.write(0, {path: values[:2] for path, values in planes.items()})
+
+
+def test_campaign_rounds_its_pixels(tmp_path: Path, coded_repo: SkyRepository, coded_catalog: Path) -> None:
+    """From catalog to product and verify; the reference is the product of the
+    same request without it, and numpy's median.
+    """
+    files = []
+    for name in ("exact", "sigma/16"):
+        fields: dict[str, Any] = {} if name == "exact" else {"precision": name}
+        request_file = write_request(tmp_path / name.replace("/", ""), coded_repo, coded_catalog, **fields)
+        campaign, status = run_here(request_file)
+        assert status == COMPLETE
+        out = request_file.parent / "out"
+        assert verify_product(out, sample=20).ok
+        files.append(sorted(out.glob("size=*/*.hdf5")))
+        assert finish(campaign) == COMPLETE
+    assert len(files[0]) == len(files[1]) > 0
+    n_rounded = 0
+    for exact_file, rounded_file in zip(*files, strict=True):
+        with h5py.File(exact_file) as exact, h5py.File(rounded_file) as rounded:
+            for same in ("catalog/row", "images/mask", "images/psf", "images/band_status"):
+                np.testing.assert_array_equal(exact[same][()], rounded[same][()])
+            for plane in ("flux", "variance"):
+                true, found = (file[f"images/{plane}"][()].astype("f8") for file in (exact, rounded))
+                step = rounded[f"images/{plane}_step"][()][..., None, None]
+                assert set(np.frexp(step[step > 0])[0].tolist()) <= {0.5}
+                np.testing.assert_array_equal(np.isfinite(true), np.isfinite(found))
+                # Variances are rounded to a part of themselves.
+                unit = np.abs(true) if plane == "variance" else 1.0
+                with np.errstate(invalid="ignore"):
+                    assert not (np.abs(found - true) > step / 2 * unit).any()
+            with warnings.catch_warnings():
+                # Cutouts outside all coverage have no median.
+                warnings.simplefilter("ignore")
+                sigma = np.sqrt(np.nanmedian(exact["images/variance"][()], axis=(2, 3)))
+            step = rounded["images/flux_step"][()]
+            assert (step[step > 0] <= sigma[step > 0] / 16).all()
+            assert (step[step > 0] > sigma[step > 0] / 32).all()
+            n_rounded += int((step > 0).sum())
+    assert n_rounded > 20
 
 
 def test_estimate_counts_fewer_bits() -> None:
