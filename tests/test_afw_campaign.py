@@ -173,7 +173,8 @@ def test_psf_that_varies_from_pixel_to_pixel(tmp_path: Path, monkeypatch: pytest
             table.header["AR_CATN"] = number
         return {"primary": {"PSF_ID": 7}, "tables": tables}
 
-    monkeypatch.setattr("lsst.dax.bulkcutout.extract.patch_cut.PatchCut._kernels_at_a_time", lambda _: 5)
+    # Five kernels at a time.
+    monkeypatch.setattr("lsst.dax.bulkcutout.extract.patch_cut.BLOCK_BYTES", 5 * 17 * 17 * 4)
     _, _, out = run(tmp_path, write=write)
     (path,) = out.glob("size=*/*.hdf5")
     with h5py.File(path) as file:

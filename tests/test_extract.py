@@ -25,6 +25,7 @@ from lsst.dax.bulkcutout.extract.ahead import ahead
 from lsst.dax.bulkcutout.extract.cut import cut
 from lsst.dax.bulkcutout.extract.psf_kernels import psf_fwhm
 from lsst.dax.bulkcutout.readers import open_image
+from lsst.dax.bulkcutout.readers.tiles import TileGrid
 
 BBOX = Box(y0=-20, y1=31, x0=400, x1=470)
 TILE = (10, 16)
@@ -34,7 +35,7 @@ class TiledImage:
     """An image in memory, cut into tiles; some of them may be damaged."""
 
     bbox = BBOX
-    tile_shape = TILE
+    tile_edges = TileGrid(BBOX, TILE).edges
 
     def __init__(self, damaged: Iterable[tuple[int, int]] = ()) -> None:
         rng = np.random.default_rng(5)

@@ -33,6 +33,7 @@ from lsst.dax.bulkcutout.extract_task import ExtractCutoutsConfig, ExtractCutout
 from lsst.dax.bulkcutout.finish import COMPLETE, PARTIAL, finish
 from lsst.dax.bulkcutout.quantum_graph_builder import build_graph
 from lsst.dax.bulkcutout.readers import open_image
+from lsst.dax.bulkcutout.readers.tiles import TileGrid
 from lsst.dax.bulkcutout.tables import BAND_NO_DATASET, BAND_OK, BAND_READ_FAILED, MaskPlane
 from lsst.dax.bulkcutout.target_table import TargetTableWriter, sha256_of
 from lsst.dax.bulkcutout.tests import SkyRepository
@@ -411,6 +412,8 @@ class BigImage:
     extra_planes = ("noise/0",)
     unit = "nJy"
     psf_note = ""
+    mask_tells_nothing = False
+    tile_edges = TileGrid(bbox, tile_shape).edges
 
     def __enter__(self) -> BigImage:
         return self

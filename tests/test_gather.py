@@ -50,18 +50,17 @@ def test_cutouts_get_what_the_canvas_has_of_their_boxes(
 @settings(deadline=None)
 @given(
     boxes=st.lists(st.tuples(*[st.integers(-9, 40)] * 4), max_size=6),
-    tile=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    grid=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    sides=st.tuples(*[st.lists(st.integers(1, 9), min_size=1, max_size=5)] * 2),
 )
 def test_tiles_are_touched_where_boxes_have_their_pixels(
-    boxes: list[tuple[int, ...]], tile: tuple[int, int], grid: tuple[int, int]
+    boxes: list[tuple[int, ...]], sides: tuple[list[int], list[int]]
 ) -> None:
-    origin, before = (-3, 4), -(10**6)
-    stops = np.full(grid, before)
-    touch_tiles(np.array(boxes, dtype=np.int64).reshape(-1, 4), *origin, *tile, stops)
-    for iy, ix in np.ndindex(*grid):
-        rows = range(origin[0] + iy * tile[0], origin[0] + (iy + 1) * tile[0])
-        columns = range(origin[1] + ix * tile[1], origin[1] + (ix + 1) * tile[1])
+    edges = [np.cumsum([first, *of_axis]) for first, of_axis in zip((-3, 4), sides, strict=True)]
+    before = -(10**6)
+    stops = np.full((len(sides[0]), len(sides[1])), before)
+    touch_tiles(np.array(boxes, dtype=np.int64).reshape(-1, 4), *edges, stops)
+    for iy, ix in np.ndindex(stops.shape):
+        rows, columns = range(*edges[0][iy : iy + 2]), range(*edges[1][ix : ix + 2])
         last = [
             y for y0, y1, x0, x1 in boxes for y in rows if y0 <= y < y1 and any(x0 <= x < x1 for x in columns)
         ]
@@ -86,7 +85,7 @@ def test_pixels_are_counted_as_numpy_counts_them(seed: int, n: int, kind: str) -
     assert not own_valid.any()
     marked = np.empty(image.size, dtype=kind)
     mark_no_data(image.view(np.uint32).ravel(), 16, marked)
-    np.testing.assert_array_equal(marked, np.where(np.isnan(image.ravel()), 16, 0))
+    np.testing.assert_array_equal(marked, np.where(np.isfinite(image.ravel()), 0, 16))
 
 
 @given(

@@ -144,7 +144,9 @@ def test_each_quantum_logs_a_line_of_json(
         campaign = init_and_run(request)
     lines = [json.loads(message) for message in caplog.messages if message.startswith("{")]
     keys = ["event", "request", "tract", "patch", "rows", "bytes", "seconds"]
+    keys.append("write_bytes_per_second")
     assert [list(line) for line in lines] == [keys] * 3
+    assert all(line["write_bytes_per_second"] >= line["bytes"] / line["seconds"] for line in lines)
     sizes = {int(path.parent.name): path.stat().st_size for path in campaign.datastore.glob("**/*.hdf5")}
     assert {line["patch"]: line["bytes"] for line in lines} == sizes
     assert {(line["event"], line["request"], line["tract"], line["rows"]) for line in lines} == {

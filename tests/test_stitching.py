@@ -46,6 +46,7 @@ from lsst.dax.bulkcutout.finish import COMPLETE
 from lsst.dax.bulkcutout.manifest import read_manifest
 from lsst.dax.bulkcutout.masks import merge_mask_planes
 from lsst.dax.bulkcutout.readers import ImageReader, open_image
+from lsst.dax.bulkcutout.readers.tiles import TileGrid
 from lsst.dax.bulkcutout.tables import (
     BAND_NO_DATA,
     BAND_NO_DATASET,
@@ -350,7 +351,7 @@ def test_grids_of_pixels_agree_to_a_hundredth_of_a_pixel_or_not_at_all() -> None
 class Zeros:
     """An image of a map with patches of 3300 px, made as it is read."""
 
-    tile_shape = (150, 150)
+    mask_tells_nothing = False
     planes = frozenset(("image", "variance", "mask"))
     extra_planes = ()
     mask_planes = (MaskPlane("NO_DATA", 0), MaskPlane("SATURATED", 5))
@@ -358,6 +359,7 @@ class Zeros:
     def __init__(self, row: int, column: int) -> None:
         y0, x0 = 3000 * row - 150, 3000 * column - 150
         self.bbox = Box(y0=y0, y1=y0 + 3300, x0=x0, x1=x0 + 3300)
+        self.tile_edges = TileGrid(self.bbox, (150, 150)).edges
 
     def load_tiles(self, plane: str, tiles: Any, canvas: np.ndarray, within: Box, **kwargs: Any) -> list[Any]:
         for iy, ix in tiles:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import subprocess
 import sys
@@ -182,16 +181,6 @@ def test_full_disk_in_the_middle_of_a_quantum_is_said(tmp_path: Path) -> None:
             text=True,
         )
         assert run.stdout.split() == ["OSError", str(errno.EFBIG)], run.stderr
-
-
-def test_writing_says_how_fast_it_was(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO"):
-        make(tmp_path / "a.hdf5")
-    (line,) = (
-        json.loads(record.message) for record in caplog.records if "bytes_per_second" in record.message
-    )
-    assert line["event"] == "write" and line["bytes"] == (tmp_path / "a.hdf5").stat().st_size
-    assert line["bytes_per_second"] == round(line["bytes"] / line["seconds"])
 
 
 def test_runs_are_found() -> None:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import logging
 import math
 import os
 import time
@@ -39,7 +38,6 @@ from .wcs import TangentWcs, Wcs
 
 __all__ = ("CutoutDatasetWriter",)
 
-_LOG = logging.getLogger(__name__)
 
 _FILL_BYTES = 1024 * 1024
 
@@ -114,6 +112,9 @@ class CutoutDatasetWriter:
         self._no_data = next(1 << plane.bit for plane in mask_planes if plane.name == NO_DATA)
         self._precision = precision
         self._seconds = 0.0
+        self.bytes_per_second = 0
+        """How fast the file was written, compression included; once it is
+        closed."""
         self._has_failed = False
         self._planes: dict[tuple[int, str], _Planes] = {}
         self._file = h5py.File(path, "w", libver=("v110", "v110"))
@@ -259,9 +260,7 @@ class CutoutDatasetWriter:
                 self._file.close()
             written = os.fstat(self._descriptor).st_size
             os.close(self._descriptor)
-        seconds = self._seconds + time.monotonic() - started
-        told = {"bytes": written, "seconds": seconds, "bytes_per_second": round(written / seconds)}
-        _LOG.info("%s", json.dumps({"event": "write", **told}))
+        self.bytes_per_second = round(written / (self._seconds + time.monotonic() - started))
 
     def _add_planes(
         self, group: h5py.Group, name: str, shape: tuple[int, ...], dtype: np.dtype, fill: float

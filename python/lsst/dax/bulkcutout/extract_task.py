@@ -199,6 +199,7 @@ class ExtractCutoutsTask(PipelineTask):
         self.metadata["counts"] = dict(patch_cut.counts)
         # For programs that collect logs: one line, the same keys for ever.
         told = {name: self.metadata[name] for name in ("rows", "bytes", "seconds")}
+        told["write_bytes_per_second"] = patch_cut.bytes_per_second
         line = {"event": "quantum", "request": self.config.request_id, "tract": tract, "patch": patch, **told}
         self.log.info("%s", json.dumps(line))
 

@@ -223,6 +223,8 @@ class BandCut:
         planes = merge_mask_planes([image.mask_planes])
         fill = self._fill(planes)
         there = image.planes | set(image.extra_planes)
+        if image.mask_tells_nothing:
+            there -= {"mask"}
         for block in cut(
             image,
             first_y=first_y,

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -32,8 +32,10 @@ class PixelSource(Protocol):
         """Pixels that the image has, in tract pixels."""
 
     @property
-    def tile_shape(self) -> tuple[int, int]:
-        """Rows and columns of a tile; the first begins at the first pixel."""
+    def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Tract pixels where tiles begin in y and in x, and where the last
+        ones end, ascending.
+        """
 
     def load_tiles(
         self,
@@ -102,11 +104,10 @@ class Canvas:
         from ..kernels.gather import touch_tiles
 
         self._image, self._retry, self._threads = image, retry, threads
-        (ty, tx), bbox = image.tile_shape, image.bbox
-        self._grid = np.array([bbox.y0, ty, bbox.x0, tx])
-        shape = (-(-bbox.shape[0] // ty), -(-bbox.shape[1] // tx))
+        self._edges = rows, columns = image.tile_edges
+        shape = (len(rows) - 1, len(columns) - 1)
         self._stops = np.full(shape, np.iinfo(np.int64).min)
-        touch_tiles(boxes, bbox.y0, bbox.x0, ty, tx, self._stops)
+        touch_tiles(boxes, rows, columns, self._stops)
         self._touched = self._stops > np.iinfo(np.int64).min
         self._next_tile_row = 0
         self._damaged = np.zeros(shape, dtype=bool)
@@ -115,7 +116,7 @@ class Canvas:
         tallest = int((boxes[:, 1] - boxes[:, 0]).max())
         row_bytes = max(1, x1 - x0) * sum(value.dtype.itemsize for value in fill.values())
         # The tallest box may begin anywhere, and whole tiles are loaded.
-        most = max(tallest + ty, memory_bytes // row_bytes)
+        most = max(tallest + int(np.diff(rows).max()), memory_bytes // row_bytes)
         self.rows = Box(y0=y0, y1=y0 + min(self._stop - y0, most), x0=x0, x1=x1)
         """Tract pixels that the canvas has at present."""
         self._loaded = y0
@@ -141,9 +142,9 @@ class Canvas:
         fits
             One for each box.
         """
-        y0, ty, _, _ = self._grid
+        rows, _ = self._edges
         # Whole tiles are loaded, so that each is decoded once.
-        whole = np.minimum(y0 - (y0 - bottoms) // ty * ty, self._stop)
+        whole = np.minimum(rows[np.searchsorted(rows, bottoms)], self._stop)
         return np.asarray(whole - top <= self.rows.shape[0])
 
     def move(self, top: int, bottom: int) -> None:
@@ -156,7 +157,7 @@ class Canvas:
         bottom
             Row after the last that is wanted now.
         """
-        y0, ty, _, _ = self._grid.tolist()
+        rows, _ = self._edges
         down = top - self.rows.y0
         kept = max(0, self._loaded - top)
         for canvas in self.planes.values():
@@ -165,14 +166,17 @@ class Canvas:
                 end = min(kept, row + down)
                 canvas[row:end] = canvas[row + down : end + down]
         self.rows = self.rows.shifted(down, 0)
-        first, self._next_tile_row = self._next_tile_row, max(self._next_tile_row, -(-(bottom - y0) // ty))
+        first, self._next_tile_row = (
+            self._next_tile_row,
+            max(self._next_tile_row, int(np.searchsorted(rows, bottom))),
+        )
         tiles = np.argwhere(self._touched[first : self._next_tile_row]) + (first, 0)
         if len(tiles):
             last_rows = self._stops[tuple(tiles.T)].tolist()
             indices = [(iy, ix) for iy, ix in tiles.tolist()]
             for plane in self.planes:
                 self._retry(functools.partial(self._load, plane, indices, last_rows))
-        self._loaded = max(self._loaded, y0 + self._next_tile_row * ty)
+        self._loaded = max(self._loaded, int(rows[self._next_tile_row]))
 
     def is_damaged(self, boxes: np.ndarray) -> np.ndarray:
         """Tell which boxes touch tiles that could not be decoded.
@@ -189,21 +193,28 @@ class Canvas:
         """
         if not self._damaged.any():
             return np.zeros(len(boxes), dtype=bool)
-        y0, ty, x0, tx = self._grid
         sums = np.pad(self._damaged.cumsum(axis=0).cumsum(axis=1), ((1, 0), (1, 0)))
-        iy0, ix0 = (boxes[:, 0] - y0) // ty, (boxes[:, 2] - x0) // tx
-        iy1, ix1 = -((y0 - boxes[:, 1]) // ty), -((x0 - boxes[:, 3]) // tx)
+        iy0, iy1, ix0, ix1 = self._tiles(*boxes.T)
         counts = sums[iy1, ix1] - sums[iy0, ix1] - sums[iy1, ix0] + sums[iy0, ix0]
         wanted = (boxes[:, 0] < boxes[:, 1]) & (boxes[:, 2] < boxes[:, 3])
         return np.asarray((counts > 0) & wanted)
 
     def _load(self, plane: str, tiles: Sequence[tuple[int, int]], last_rows: Sequence[int]) -> None:
-        y0, ty, x0, tx = self._grid.tolist()
         canvas = self.planes[plane]
         for error in self._image.load_tiles(
             plane, tiles, canvas, self.rows, last_rows=last_rows, threads=self._threads
         ):
             box = error.box
             assert box is not None
-            rows = slice(max(0, (box.y0 - y0) // ty), -((y0 - box.y1) // ty))
-            self._damaged[rows, max(0, (box.x0 - x0) // tx) : -((x0 - box.x1) // tx)] = True
+            iy0, iy1, ix0, ix1 = self._tiles(box.y0, box.y1, box.x0, box.x1)
+            self._damaged[iy0:iy1, ix0:ix1] = True
+
+    def _tiles(self, y0: Any, y1: Any, x0: Any, x1: Any) -> tuple[Any, Any, Any, Any]:
+        """First and last but one of the tiles that boxes touch, in y and x."""
+        rows, columns = self._edges
+        return (
+            np.searchsorted(rows, y0, side="right") - 1,
+            np.searchsorted(rows, y1),
+            np.searchsorted(columns, x0, side="right") - 1,
+            np.searchsorted(columns, x1),
+        )

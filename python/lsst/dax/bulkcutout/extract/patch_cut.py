@@ -122,6 +122,8 @@ class PatchCut:
         self._neighbors = sorted(neighbors, key=lambda each: each.source)
         self.damage: list[str] = []
         """What was lost to damaged images, a sentence for each."""
+        self.bytes_per_second = 0
+        """How fast the cutout dataset was written."""
         self.counts: Counter[str] = Counter()
         """Number of targets by status, as the product will have them."""
         images = [readers[band] for band in bands if band in readers]
@@ -223,6 +225,7 @@ class PatchCut:
                     rows = batch.filter(pa.array(sizes == size))
                     self._write_targets(writer, bands, rows, size, written[size])
                     written[size] += rows.num_rows
+        self.bytes_per_second = writer.bytes_per_second
         return sum(counts.values())
 
     def _write_targets(

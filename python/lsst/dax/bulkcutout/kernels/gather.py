@@ -19,34 +19,32 @@ __all__ = ("gather", "mark_no_data", "move_bits", "tally", "touch_tiles")
 _EXPONENT = np.uint32(0x7F800000)
 """All ones in a float that is infinite or no number."""
 
-_SIGN = np.uint32(0x7FFFFFFF)
-"""All of a float but its sign."""
-
 
 @compiled
-def touch_tiles(boxes: np.ndarray, y0: int, x0: int, tile_ny: int, tile_nx: int, stops: np.ndarray) -> None:
+def touch_tiles(boxes: np.ndarray, rows: np.ndarray, columns: np.ndarray, stops: np.ndarray) -> None:
     """Find the tiles that boxes touch.
 
     Parameters
     ----------
     boxes
         Shape ``(n, 4)``; empty ones touch nothing.
-    y0, x0
-        First pixel of the first tile.
-    tile_ny, tile_nx
-        Rows and columns of a tile.
+    rows, columns
+        Where tiles begin in y and x, and where the last ones end, ascending;
+        shapes ``(ny + 1,)`` and ``(nx + 1,)``.
     stops
         For each tile ``(iy, ix)`` the absolute row after the last that any
         box wants; it is raised in place.
     """
-    ny, nx = stops.shape
+    ny, nx = min(stops.shape[0], len(rows) - 1), min(stops.shape[1], len(columns) - 1)
     for k in range(boxes.shape[0]):
-        a0, a1, b0, b1 = boxes[k, 0] - y0, boxes[k, 1] - y0, boxes[k, 2] - x0, boxes[k, 3] - x0
+        a0, a1, b0, b1 = boxes[k, 0], boxes[k, 1], boxes[k, 2], boxes[k, 3]
         if a0 >= a1 or b0 >= b1:
             continue
-        for iy in range(max(0, a0 // tile_ny), min(ny, (a1 - 1) // tile_ny + 1)):
-            stop = y0 + min(a1, (iy + 1) * tile_ny)
-            for ix in range(max(0, b0 // tile_nx), min(nx, (b1 - 1) // tile_nx + 1)):
+        iy0, iy1 = np.searchsorted(rows, a0, side="right") - 1, np.searchsorted(rows, a1)
+        ix0, ix1 = np.searchsorted(columns, b0, side="right") - 1, np.searchsorted(columns, b1)
+        for iy in range(max(0, iy0), min(ny, iy1)):
+            stop = min(a1, rows[iy + 1])
+            for ix in range(max(0, ix0), min(nx, ix1)):
                 stops[iy, ix] = max(stops[iy, ix], stop)
 
 
@@ -134,12 +132,12 @@ def mark_no_data(image: np.ndarray, no_data: int, mask: np.ndarray) -> None:
     image
         Bits of float32 as uint32, shape ``(n,)``.
     no_data
-        Value where the image is no number; 0 elsewhere.
+        Value where the image is no finite number; 0 elsewhere.
     mask
         Integers, shape ``(n,)``, written.
     """
     for k in range(min(image.size, mask.size)):
-        mask[k] = no_data if image[k] & _SIGN > _EXPONENT else 0
+        mask[k] = no_data if image[k] & _EXPONENT == _EXPONENT else 0
 
 
 @compiled

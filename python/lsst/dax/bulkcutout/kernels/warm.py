@@ -57,7 +57,8 @@ def _warm_tiles() -> None:
 def _warm_cutouts() -> None:
     boxes, firsts, flags = np.zeros((0, 4), dtype=np.int64), np.zeros(0, dtype=np.int64), np.zeros(0, bool)
     floats = np.zeros((0, 1, 1), dtype="u4")
-    touch_tiles(boxes, 0, 0, 1, 1, np.zeros((1, 1), dtype=np.int64))
+    edges = np.arange(2)
+    touch_tiles(boxes, edges, edges, np.zeros((1, 1), dtype=np.int64))
     for bits in (np.zeros((0, 1, 1), dtype) for dtype in ("u4", "u8")):
         gather(bits.reshape(0, 1), 0, 0, boxes, firsts, firsts, np.zeros(1, bits.dtype), bits)
     for mask in (np.zeros((0, 1, 1), dtype) for dtype in ("i4", "i8")):

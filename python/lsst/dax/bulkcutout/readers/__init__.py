@@ -56,6 +56,12 @@ class ImageReader(Protocol):
         """Planes ``noise/0``, ``noise/1``, ... and ``mask_fraction/NAME``."""
 
     @property
+    def mask_tells_nothing(self) -> bool:
+        """Whether the mask only says where the image has no finite number, so
+        that nobody need read it.
+        """
+
+    @property
     def mask_planes(self) -> tuple[MaskPlane, ...]:
         """Names of the mask bits."""
 
@@ -94,6 +100,12 @@ class ImageReader(Protocol):
     @property
     def tile_shape(self) -> tuple[int, int]:
         """Rows and columns of a tile."""
+
+    @property
+    def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Absolute pixels where tiles begin in y and in x, and where the last
+        ones end, shape ``(n + 1,)`` each; not all tiles need be of one size.
+        """
 
     @property
     def n_tiles(self) -> tuple[int, int]:

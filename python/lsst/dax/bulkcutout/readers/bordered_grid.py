@@ -36,11 +36,12 @@ class BorderedGrid:
     @functools.cached_property
     def bbox(self) -> Box:
         """Absolute pixels of the patch, border included."""
-        (y0, y1), (x0, x1) = ((int(edges[0]), int(edges[-1])) for edges in self._edges)
+        (y0, y1), (x0, x1) = ((int(edges[0]), int(edges[-1])) for edges in self.edges)
         return Box(y0=y0, y1=y1, x0=x0, x1=x1)
 
     @functools.cached_property
-    def _edges(self) -> tuple[np.ndarray, np.ndarray]:
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where cells begin in y and in x, and where the last ones end."""
         both = []
         axes = zip(self.n_cells, self.cell_shape, self.origin, self.border, strict=True)
         for n, size, start, extra in axes:
@@ -63,7 +64,7 @@ class BorderedGrid:
         box
             Its pixels; cells at the edge of the patch have their border.
         """
-        rows, columns = self._edges
+        rows, columns = self.edges
         return Box(y0=int(rows[iy]), y1=int(rows[iy + 1]), x0=int(columns[ix]), x1=int(columns[ix + 1]))
 
     def outer_box(self, iy: int, ix: int) -> Box:
@@ -121,7 +122,7 @@ class BorderedGrid:
         cells = np.stack(
             [
                 np.searchsorted(edges, of_axis, side="right") - 1
-                for edges, of_axis in zip(self._edges, pixels, strict=True)
+                for edges, of_axis in zip(self.edges, pixels, strict=True)
             ],
             axis=-1,
         )

@@ -108,6 +108,13 @@ class MultipleCellCoaddReader(TiledImage):
                 return "GRCELL1" in values and "OCELL1" in values and _column(values, "cell_id")
         return False
 
+    @property
+    def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where cells begin in y and in x, and where the last ones end; those
+        at the edge of the patch have their border.
+        """
+        return self._cell_grid.edges
+
     def tile_box(self, iy: int, ix: int) -> Box:
         """Absolute pixels of a cell, without the border that others cover.
 

@@ -229,6 +229,7 @@ class PlainImageReader(TiledImage):
         self.planes = frozenset(
             ["image", "mask", *(["variance"] if has_variance else []), *(["psf"] if self.has_psf else [])]
         )
+        self.mask_tells_nothing = companions is None
         own = companions.mask_planes if companions is not None else ()
         self._no_data = next((1 << plane.bit for plane in own if plane.name == NO_DATA), 0)
         self.mask_planes: tuple[MaskPlane, ...] = own

@@ -49,6 +49,9 @@ class TiledImage:
     extra_planes: tuple[str, ...] = ()
     """Further planes of floats, by name."""
 
+    mask_tells_nothing: bool = False
+    """Whether the mask only says where the image has no finite number."""
+
     backgrounds: Mapping[str, Any] = {}
     """Background models by name."""
 
@@ -70,6 +73,11 @@ class TiledImage:
     def close(self) -> None:
         """Close the file; again does nothing."""
         self._file.close()
+
+    @property
+    def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where tiles begin in y and in x, and where the last ones end."""
+        return self._grid.edges
 
     def tile_box(self, iy: int, ix: int) -> Box:
         """Absolute pixels of a tile.

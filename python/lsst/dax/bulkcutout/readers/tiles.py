@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from ..boxes import Box
 
 __all__ = ("Tile", "TileGrid")
@@ -31,6 +33,13 @@ class TileGrid:
         """Number of tiles in y and x."""
         (ny, nx), (ty, tx) = self.bbox.shape, self.tile_shape
         return (-(-ny // ty), -(-nx // tx))
+
+    @property
+    def edges(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where tiles begin in y and in x, and where the last ones end."""
+        (ny, nx), (ty, tx), bbox = self.n_tiles, self.tile_shape, self.bbox
+        rows = np.minimum(bbox.y0 + ty * np.arange(ny + 1), bbox.y1)
+        return rows, np.minimum(bbox.x0 + tx * np.arange(nx + 1), bbox.x1)
 
     def box(self, iy: int, ix: int, *, stop: int | None = None) -> Box:
         """Absolute pixels of a tile, or of some neighbours in a row.
