@@ -35,24 +35,24 @@ SECONDS_PER_QUANTUM = 0.035
 SECONDS_PER_IMAGE = 0.02
 """Opening and kernels; opening alone takes 2 ms."""
 
-SECONDS_PER_READ_MB = 0.006
-"""For a MB of decoded pixels: 5.5 ms for noisy floats in Rice tiles, 4.3 ms
-for masks."""
+SECONDS_PER_READ_MB = 0.0012
+"""For a MB of decoded pixels: 1.0 ms for noisy floats in Rice tiles, 0.5 ms
+for masks, 1.3 ms for floats in GZIP_2."""
 
-SECONDS_PER_FILE_MB = 0.010
-"""For a MB of an image's file, if all its tiles are read: 0.65 s for three
+SECONDS_PER_FILE_MB = 0.006
+"""For a MB of an image's file, if all its tiles are read: 0.4 s for three
 bands of a DP2 patch (Rice tiles, 70 MB)."""
 
 TARGETS_TO_TOUCH = 125
 """Targets of 64 px, at random, that touch two thirds of the 196 tiles of a DP2
 patch."""
 
-SECONDS_PER_CUT_MB = 0.008
-"""For a MB of the product: 10,000 targets of 64 px in three bands take 4.6 s
-with image and mask (0.5 GB), 6.2 s with variance and PSF (1.1 GB)."""
+SECONDS_PER_CUT_MB = 0.002
+"""For a MB of the product: 2 s for 10,000 targets of 64 px in three bands,
+with image, variance and mask (1.0 GB)."""
 
-SECONDS_PER_PACKAGED_MB = 0.007
-"""For a MB of the product: 4.8 s and 6.2 s for the same two."""
+SECONDS_PER_PACKAGED_MB = 0.0025
+"""For a MB of the product: 2.2 s for the same, a third of it checksums."""
 
 MOST_QUANTA = 500
 MOST_SECONDS = 900.0

@@ -33,9 +33,7 @@ class PixelSource(Protocol):
 
     @property
     def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Tract pixels where tiles begin in y and in x, and where the last
-        ones end, ascending.
-        """
+        """Tract pixels where tiles begin in y and in x, and the last's end."""
 
     def load_tiles(
         self,

@@ -57,9 +57,7 @@ class ImageReader(Protocol):
 
     @property
     def mask_tells_nothing(self) -> bool:
-        """Whether the mask only says where the image has no finite number, so
-        that nobody need read it.
-        """
+        """Whether the mask only says where the image has no finite number."""
 
     @property
     def mask_planes(self) -> tuple[MaskPlane, ...]:
@@ -103,9 +101,7 @@ class ImageReader(Protocol):
 
     @property
     def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Absolute pixels where tiles begin in y and in x, and where the last
-        ones end, shape ``(n + 1,)`` each; not all tiles need be of one size.
-        """
+        """Where tiles, not all of one size, begin in y and x, and the end."""
 
     @property
     def n_tiles(self) -> tuple[int, int]:

@@ -110,9 +110,7 @@ class MultipleCellCoaddReader(TiledImage):
 
     @property
     def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where cells begin in y and in x, and where the last ones end; those
-        at the edge of the patch have their border.
-        """
+        """Where cells begin in y and in x, and where the last ones end."""
         return self._cell_grid.edges
 
     def tile_box(self, iy: int, ix: int) -> Box:
