@@ -126,11 +126,13 @@ def test_signal_to_the_parent_reaches_the_child(number: signal.Signals) -> None:
 def test_ctrl_c_lets_the_child_clear_away() -> None:
     process = start(
         """try:
+            print("at work", flush=True)
             time.sleep(60)
         finally:
             print("cleared away", flush=True)"""
     )
     child_of(process)
+    assert process.stdout is not None and process.stdout.readline() == "at work\n"
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == KILLED
