@@ -20,6 +20,7 @@ import numpy as np
 from work import BLOCK, PLANES, Sink, carry_out
 
 from lsst.dax.bulkcutout.boxes import Box
+from lsst.dax.bulkcutout.kernels.gather import touch_tiles
 from lsst.dax.bulkcutout.readers import open_image
 
 STRIP_ROWS = 64
@@ -67,15 +68,11 @@ def cut(job: Mapping[str, Any], targets: dict[str, np.ndarray], sink: Sink) -> N
 
 def touched(image: Any, first_y: np.ndarray, first_x: np.ndarray, size: int) -> list[tuple[int, int]]:
     """Tiles under the cutouts, row by row."""
-    height, width = image.tile_shape
-    box = image.tile_box(0, 0)
-    rows = np.stack([(first_y - box.y0) // height, (first_y + size - 1 - box.y0) // height])
-    columns = np.stack([(first_x - box.x0) // width, (first_x + size - 1 - box.x0) // width])
-    wanted = np.zeros(image.n_tiles, dtype=bool)
-    for dy in range(int((rows[1] - rows[0]).max()) + 1):
-        for dx in range(int((columns[1] - columns[0]).max()) + 1):
-            wanted[np.minimum(rows[0] + dy, rows[1]), np.minimum(columns[0] + dx, columns[1])] = True
-    return [(int(iy), int(ix)) for iy, ix in np.argwhere(wanted)]
+    rows, columns = image.tile_edges
+    stops = np.full((len(rows) - 1, len(columns) - 1), -(2**62))
+    boxes = np.stack([first_y, first_y + size, first_x, first_x + size], axis=1)
+    touch_tiles(boxes.astype(np.int64), rows, columns, stops)
+    return [(int(iy), int(ix)) for iy, ix in np.argwhere(stops > -(2**62))]
 
 
 if __name__ == "__main__":

@@ -180,11 +180,11 @@ class CellCoaddReader(TiledImage):
         # Planes need not share a tile shape; the image's decides, and the
         # others are read by the same boxes.
         self.tile_shape = self._hdus["image"][0].tile_shape or tree.psf.bounds.grid.cell_shape
-        self._grid = TileGrid(self.bbox, self.tile_shape)
-        self.n_tiles = self._grid.n_tiles
+        self._grid = grid = TileGrid(self.bbox, self.tile_shape)
+        self.n_tiles = grid.n_tiles
 
     def _loader(self, plane: str) -> TileLoader:
-        return TileLoader(self._plane(plane), self._grid, BITS_PER_MASK_HDU)
+        return TileLoader(self._plane(plane), TileGrid(self.bbox, self.tile_shape), BITS_PER_MASK_HDU)
 
     def _plane(self, name: str) -> tuple[PixelPlane, ...]:
         """HDUs of a plane.  Extra ones are looked at when they are asked for,

@@ -108,41 +108,6 @@ class MultipleCellCoaddReader(TiledImage):
                 return "GRCELL1" in values and "OCELL1" in values and _column(values, "cell_id")
         return False
 
-    @property
-    def tile_edges(self) -> tuple[np.ndarray, np.ndarray]:
-        """Where cells begin in y and in x, and where the last ones end."""
-        return self._cell_grid.edges
-
-    def tile_box(self, iy: int, ix: int) -> Box:
-        """Absolute pixels of a cell, without the border that others cover.
-
-        Parameters
-        ----------
-        iy, ix
-            Zero-based index of the cell.
-
-        Returns
-        -------
-        box
-            Its pixels; cells at the edge of the patch have their border.
-        """
-        return self._cell_grid.box(iy, ix)
-
-    def tiles_touching(self, box: Box) -> list[tuple[int, int]]:
-        """Cells that hold pixels of a box.
-
-        Parameters
-        ----------
-        box
-            Absolute pixels; it may leave the image, or miss it.
-
-        Returns
-        -------
-        tiles
-            Indices ``(iy, ix)``, row by row.
-        """
-        return self._cell_grid.touching(box)
-
     def load_tiles(
         self,
         plane: str,
@@ -266,7 +231,7 @@ class MultipleCellCoaddReader(TiledImage):
         self.n_cells: tuple[int, int] = shape
         self.n_tiles = shape
         self.psf_shape: tuple[int, int] = psf
-        self._cell_grid = BorderedGrid(cell, shape, first, (border[0] // 2, border[1] // 2))
+        self._grid = self._cell_grid = BorderedGrid(cell, shape, first, (border[0] // 2, border[1] // 2))
         self.bbox = self._cell_grid.bbox
         self.tile_shape = outer
 

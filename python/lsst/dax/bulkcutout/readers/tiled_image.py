@@ -14,6 +14,7 @@ import numpy as np
 
 from ..boxes import Box
 from ..errors import CorruptInputError
+from .bordered_grid import BorderedGrid
 from .fits_file import FitsFile
 from .pixel_plane import PixelPlane
 from .tile_loader import TileLoader
@@ -58,6 +59,9 @@ class TiledImage:
     background: str | None = None
     """Name of the background model that is subtracted, if any."""
 
+    _grid: TileGrid | BorderedGrid
+    """Where the tiles are."""
+
     def __init__(self, file: FitsFile) -> None:
         self._file = file
         self._planes: dict[str, PixelPlane] = {}
@@ -91,7 +95,8 @@ class TiledImage:
         Returns
         -------
         box
-            Its pixels; the last tiles may be cut short.
+            Its pixels, which no other tile has; tiles at the edges may be
+            cut short, or have a border.
         """
         return self._grid.box(iy, ix)
 
@@ -159,7 +164,7 @@ class TiledImage:
         """What decodes a plane."""
         if plane not in self._planes:
             raise ValueError(f"No plane {plane!r} in {self._file.path}; there are {sorted(self._planes)}.")
-        return TileLoader((self._planes[plane],), self._grid)
+        return TileLoader((self._planes[plane],), TileGrid(self.bbox, self.tile_shape))
 
     def _known_tiles(self, tiles: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         """Check that there are such tiles."""
@@ -177,5 +182,5 @@ class TiledImage:
         self.bbox = Box(y0=y0, y1=y0 + ny, x0=x0, x1=x0 + nx)
         rows = min(ny, max(1, _PIXELS_AT_A_TIME // nx))
         self.tile_shape = first.tile_shape or (rows, nx)
-        self._grid = TileGrid(self.bbox, self.tile_shape)
-        self.n_tiles = self._grid.n_tiles
+        self._grid = grid = TileGrid(self.bbox, self.tile_shape)
+        self.n_tiles = grid.n_tiles
